@@ -1,0 +1,23 @@
+/* memory: the engine's only way to the heap, so that tests can make any allocation fail.
+ *
+ * memory_fail_after(n): the n-th allocation from now on (counted from 1) and every later one return NULL;
+ * 0 switches that off. memory_live() counts blocks not yet freed. Both are for tests and statistics.
+ */
+#ifndef PAIR_CORE_MEMORY_H
+#define PAIR_CORE_MEMORY_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+/* Zeroed memory, or NULL. */
+void *memory_new(size_t count, size_t size);
+/* Like memory_new, contents undefined: for pages that are filled before they are read. */
+void *memory_new_raw(size_t size);
+/* `old` grown to count × size bytes; on NULL `old` is untouched. The new part is undefined. */
+void *memory_resize(void *old, size_t count, size_t size);
+void memory_free(void *block);
+
+void memory_fail_after(uint64_t allocations);
+uint64_t memory_live(void);
+
+#endif
