@@ -156,20 +156,31 @@ void page_store_write(struct page_store *store, uint64_t offset, const uint8_t *
 	}
 }
 
+static void drop(struct page_store *store, uint64_t page_number)
+{
+	struct page **slot = slot_of(store, page_number);
+	if (!*slot)
+		return;
+	page_unref(store->pool, *slot);
+	*slot = NULL;
+	store->page_count--;
+}
+
+void page_store_trim(struct page_store *store, uint64_t from, uint64_t to)
+{
+	uint64_t first = (from + PAGE_BYTES - 1) / PAGE_BYTES;
+	for (uint64_t n = first; n * PAGE_BYTES < to && store->page_count; n++)
+		drop(store, n);
+}
+
 void page_store_advance(struct page_store *store, uint64_t low, bool last)
 {
 	assert(low >= store->low);
 	uint64_t n = store->low / PAGE_BYTES;
 	uint64_t end = low / PAGE_BYTES + (last ? 1 : 0);
 	store->low = low;
-	for (; n < end && store->page_count; n++) {
-		struct page **slot = slot_of(store, n);
-		if (!*slot)
-			continue;
-		page_unref(store->pool, *slot);
-		*slot = NULL;
-		store->page_count--;
-	}
+	for (; n < end && store->page_count; n++)
+		drop(store, n);
 	if (!store->page_count && store->slot_count > 8) {
 		memory_free(store->slots);
 		store->slots = NULL;

@@ -70,4 +70,7 @@ void page_store_write(struct page_store *store, uint64_t offset, const uint8_t *
  * that holds `low` as well. */
 void page_store_advance(struct page_store *store, uint64_t low, bool last);
 
+/* Drops the pages that lie wholly in [from, to), made by page_store_reserve and not filled. */
+void page_store_trim(struct page_store *store, uint64_t from, uint64_t to);
+
 #endif

@@ -95,6 +95,8 @@ uint64_t range_set_take_from(struct range_set *set, uint64_t offset)
 			offset = set->items[i].to;
 		i++;
 	}
+	if (!i)
+		return offset;
 	memmove(set->items, set->items + i, (set->count - i) * sizeof *set->items);
 	set->count -= i;
 	if (!set->count && set->capacity > 64)

@@ -1,0 +1,211 @@
+#include "egress.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <string.h>
+
+#include "frame.h"
+#include "memory.h"
+
+void egress_init(struct egress *e, struct page_pool *pool)
+{
+	*e = (struct egress){.edge = FRAME_FIRST_WINDOW_BYTES};
+	page_store_init(&e->store, pool, 0);
+}
+
+void egress_fini(struct egress *e)
+{
+	page_store_fini(&e->store);
+	memory_free(e->records);
+	e->records = NULL;
+	e->record_count = e->record_capacity = e->lost = 0;
+}
+
+size_t egress_room(const struct egress *e)
+{
+	uint64_t limit = (e->edge > e->sent ? e->edge : e->sent) + EGRESS_BACKLOG_BYTES;
+	if (e->fin || e->end >= limit)
+		return 0;
+	return (size_t)(limit - e->end);
+}
+
+int egress_reserve(struct egress *e, size_t len, struct iovec *slices, unsigned max)
+{
+	size_t room = egress_room(e), covered;
+	if (len > room)
+		len = room;
+	if (!len)
+		return 0;
+	int err = page_store_reserve(&e->store, e->end, e->end + len);
+	if (err) {
+		/* Whatever pages there are serve as far as they reach. */
+		size_t in_page = PAGE_BYTES - e->end % PAGE_BYTES;
+		if (len > in_page)
+			len = in_page;
+		page_store_trim(&e->store, e->end + len, e->end + room);
+		err = page_store_reserve(&e->store, e->end, e->end + len);
+	}
+	if (err)
+		return err;
+	e->reserved = e->end + len;
+	return (int)page_store_slices(&e->store, e->end, e->end + len, slices, max, &covered);
+}
+
+void egress_commit(struct egress *e, size_t len)
+{
+	assert(!e->fin && e->end + len <= e->reserved);
+	e->end += len;
+	page_store_trim(&e->store, e->end, e->reserved);
+	if (e->end == e->acked)
+		page_store_advance(&e->store, e->end, true);
+}
+
+void egress_end(struct egress *e)
+{
+	e->fin = true;
+}
+
+uint64_t egress_sendable(const struct egress *e)
+{
+	uint64_t to = e->end < e->edge ? e->end : e->edge;
+	return to > e->sent ? to - e->sent : 0;
+}
+
+/* All bytes are out, the FIN is not. */
+static bool fin_next(const struct egress *e)
+{
+	return e->fin && e->sent == e->end;
+}
+
+bool egress_has_next(const struct egress *e)
+{
+	return e->lost || egress_sendable(e) || fin_next(e);
+}
+
+bool egress_done(const struct egress *e)
+{
+	return e->fin && e->acked == e->end + 1;
+}
+
+struct egress_record *egress_record_at(const struct egress *e, uint32_t i)
+{
+	assert(i < e->record_count);
+	return &e->records[(e->record_first + i) & (e->record_capacity - 1)];
+}
+
+struct egress_record *egress_oldest(const struct egress *e)
+{
+	return e->record_count ? egress_record_at(e, 0) : NULL;
+}
+
+bool egress_next(const struct egress *e, uint32_t max_len, struct egress_piece *piece)
+{
+	for (uint32_t i = 0; e->lost && i < e->record_count; i++) {
+		struct egress_record *record = egress_record_at(e, i);
+		if (record->stripe)
+			continue;
+		*piece = (struct egress_piece){record->offset, record->len, record->fin, record};
+		return true;
+	}
+	uint64_t len = egress_sendable(e);
+	if (!len && !fin_next(e))
+		return false;
+	if (len > max_len)
+		len = max_len;
+	*piece = (struct egress_piece){e->sent, (uint32_t)len, e->fin && e->sent + len == e->end, NULL};
+	return true;
+}
+
+static int grow_records(struct egress *e)
+{
+	if (e->record_count < e->record_capacity)
+		return 0;
+	if (e->record_count >= EGRESS_RECORDS_MAX)
+		return -ENOMEM;
+	uint32_t capacity = e->record_capacity ? e->record_capacity * 2 : 8;
+	struct egress_record *records = memory_new(capacity, sizeof *records);
+	if (!records)
+		return -ENOMEM;
+	for (uint32_t i = 0; i < e->record_count; i++)
+		records[i] = *egress_record_at(e, i);
+	memory_free(e->records);
+	e->records = records;
+	e->record_capacity = capacity;
+	e->record_first = 0;
+	return 0;
+}
+
+int egress_sent(struct egress *e, struct egress_piece *piece, uint32_t stripe, uint64_t now_us)
+{
+	assert(stripe);
+	if (piece->record) {
+		struct egress_record *record = piece->record;
+		e->lost -= !record->stripe;
+		record->stripe = stripe;
+		record->sent_us = now_us;
+		record->reinjected = true;
+		return 0;
+	}
+	int err = grow_records(e);
+	if (err)
+		return err;
+	assert(piece->offset == e->sent);
+	e->record_count++;
+	piece->record = egress_record_at(e, e->record_count - 1);
+	*piece->record = (struct egress_record){
+	        .offset = piece->offset, .sent_us = now_us, .len = piece->len, .stripe = stripe, .fin = piece->fin};
+	e->sent += piece->len + piece->fin;
+	return 0;
+}
+
+void egress_mark_lost(struct egress *e, struct egress_record *record)
+{
+	e->lost += record->stripe != 0;
+	record->stripe = record->copy_stripe = 0;
+}
+
+uint32_t egress_stripe_lost(struct egress *e, uint32_t id)
+{
+	uint32_t count = 0;
+	for (uint32_t i = 0; i < e->record_count; i++) {
+		struct egress_record *record = egress_record_at(e, i);
+		if (record->copy_stripe == id)
+			record->copy_stripe = 0;
+		if (record->stripe != id)
+			continue;
+		record->stripe = record->copy_stripe;
+		record->copy_stripe = 0;
+		if (!record->stripe) {
+			e->lost++;
+			count++;
+		}
+	}
+	return count;
+}
+
+int egress_ack(struct egress *e, uint64_t offset, uint64_t edge)
+{
+	if (offset > e->sent)
+		return -EPROTO;
+	if (edge > e->edge)
+		e->edge = edge;
+	if (offset <= e->acked)
+		return 0;
+	e->acked = offset;
+	while (e->record_count) {
+		struct egress_record *record = egress_record_at(e, 0);
+		if (record->offset + record->len + record->fin > offset)
+			break;
+		e->lost -= !record->stripe;
+		e->record_first = (e->record_first + 1) & (e->record_capacity - 1);
+		e->record_count--;
+	}
+	if (!e->record_count && e->record_capacity > 64) {
+		memory_free(e->records);
+		e->records = NULL;
+		e->record_capacity = e->record_first = 0;
+	}
+	uint64_t low = offset < e->end ? offset : e->end;
+	page_store_advance(&e->store, low, low == e->end);
+	return 0;
+}

@@ -1,0 +1,99 @@
+/* egress: one direction's bytes from the application, kept until the other proxy has acknowledged them.
+ *
+ *     acked ≤ sent ≤ end + fin,   acked ≤ edge (once something was acked)
+ *
+ *   [acked, sent)  in flight: each byte belongs to one record, which knows the stripe that carries it
+ *   [sent, end)    pending: put in by the application, bound to no stripe yet (late binding)
+ *
+ * A record is the unit of reinjection: when the last stripe that carried it is lost, or it is held up, it is sent again with
+ * the same bounds. The end of the direction (FIN) takes the offset `end`, as DATA_FIN does in RFC 8684, 3.3.3,
+ * so that it is acknowledged like a byte.
+ *
+ * Knows no stripes (only their ids), no frames, no time but what it is told.
+ */
+#ifndef PAIR_CORE_EGRESS_H
+#define PAIR_CORE_EGRESS_H
+
+#include "page.h"
+
+enum {
+	EGRESS_RECORDS_MAX = 16384, /* in flight at once: a peer's ingress never needs more ranges (RANGE_MAX) */
+	EGRESS_BACKLOG_BYTES = 65536 /* taken from the application beyond what the window lets out */
+};
+
+struct egress_record {
+	uint64_t offset;
+	uint64_t sent_us;     /* when it was last bound to a stripe */
+	uint32_t len;         /* bytes; 0 only for a FIN alone */
+	uint32_t stripe;      /* id of the stripe that carries it; 0: none does, it waits for reinjection */
+	uint32_t copy_stripe; /* id of the stripe with a second copy; 0: none */
+	bool fin;             /* the direction ends after these bytes */
+	bool reinjected;      /* was sent more than once, not counting the first copy */
+};
+
+struct egress {
+	struct page_store store;
+	uint64_t acked;
+	uint64_t sent;
+	uint64_t end;
+	uint64_t edge; /* offsets below it may be sent */
+	uint64_t reserved; /* pages reach to here between egress_reserve and egress_commit */
+	bool fin;      /* the application has ended this direction at `end` */
+	struct egress_record *records; /* ring of record_capacity (a power of two), sorted by offset */
+	uint32_t record_first;
+	uint32_t record_count;
+	uint32_t record_capacity;
+	uint32_t lost; /* records whose stripe is 0 */
+};
+
+/* What goes into one frame. */
+struct egress_piece {
+	uint64_t offset;
+	uint32_t len;
+	bool fin;
+	struct egress_record *record; /* NULL: new bytes; valid until the next call that changes records */
+};
+
+void egress_init(struct egress *e, struct page_pool *pool);
+void egress_fini(struct egress *e);
+
+/* Bytes that the application may put in now, not counting the pool; 0 after egress_end. */
+size_t egress_room(const struct egress *e);
+
+/* Free space for at most `len` bytes, as up to `max` slices; the caller fills them in order and commits how
+ * many bytes it filled (also 0: pages not needed go back). Returns the number of slices, 0 when there is no room, or
+ * -ENOMEM when the pool or heap has none. */
+int egress_reserve(struct egress *e, size_t len, struct iovec *slices, unsigned max);
+void egress_commit(struct egress *e, size_t len);
+
+/* No more bytes will come. */
+void egress_end(struct egress *e);
+
+/* Bytes that were never sent and may be. */
+uint64_t egress_sendable(const struct egress *e);
+/* Whether egress_next would give a piece. */
+bool egress_has_next(const struct egress *e);
+/* Everything, and the FIN, has been acknowledged. */
+bool egress_done(const struct egress *e);
+
+/* The piece to send next: first what was lost, then new bytes, at most max_len of these. False: nothing. */
+bool egress_next(const struct egress *e, uint32_t max_len, struct egress_piece *piece);
+
+/* `piece` is now on `stripe` (id ≥ 1). 0, or -ENOMEM (no record: the piece was not sent; EGRESS_RECORDS_MAX counts as such). */
+int egress_sent(struct egress *e, struct egress_piece *piece, uint32_t stripe, uint64_t now_us);
+
+/* The oldest record still in flight, or NULL. */
+struct egress_record *egress_oldest(const struct egress *e);
+/* The i-th record in flight in order of offset, 0 ≤ i < record_count. */
+struct egress_record *egress_record_at(const struct egress *e, uint32_t i);
+
+/* Record `i` waits for reinjection, whatever stripe carries it. */
+void egress_mark_lost(struct egress *e, struct egress_record *record);
+
+/* Stripe `id` carries nothing any more: its records without a living copy wait for reinjection. Returns how many do. */
+uint32_t egress_stripe_lost(struct egress *e, uint32_t id);
+
+/* Data ack and right edge from the other proxy; stale ones are harmless. 0, or -EPROTO: acknowledges what was never sent. */
+int egress_ack(struct egress *e, uint64_t offset, uint64_t edge);
+
+#endif

@@ -1,0 +1,106 @@
+/* flow: one proxied TCP connection, at either proxy. Owns its egress and its ingress.
+ *
+ *   client role (tx_proxy)              server role (rx_proxy)
+ *   FLOW_OPENING   OPEN sent            FLOW_CONNECTING  OPEN came, the destination is being connected
+ *          └──────────── OPEN_RESULT: connected ────────────┘
+ *   FLOW_OPEN      both directions work, or one has ended (half-close)
+ *   FLOW_RESETTING RESET is to be sent or was sent; waits for GONE
+ *   FLOW_ENDED     nothing more to do; freed by the next session_run
+ *
+ * The owner of the flow (common/io/app_io) calls the flow_… functions below with the application's socket at hand, and is
+ * called back through struct session_ops (session.h), never from inside one of these functions. A flow lives until its owner was told
+ * flow_ended or called flow_reset; after either, the owner must not use it again.
+ */
+#ifndef PAIR_CORE_FLOW_H
+#define PAIR_CORE_FLOW_H
+
+#include "egress.h"
+#include "frame.h"
+#include "ingress.h"
+
+enum flow_state { FLOW_OPENING, FLOW_CONNECTING, FLOW_OPEN, FLOW_RESETTING, FLOW_ENDED };
+
+struct session;
+
+struct flow {
+	struct session *session;
+	struct flow *hash_next;
+	void *user; /* the owner's; NULL: it has gone */
+	uint32_t id;
+	enum flow_state state;
+	enum reset_reason reason;    /* why it ended; RESET_NONE: both directions ended in order */
+	enum open_status open_status; /* valid from FLOW_OPEN on, or with event RESULT */
+	struct syn syn;
+	struct egress egress;
+	struct ingress ingress;
+
+	/* control frames to be sent (session_out.c clears, the others set) */
+	uint8_t control; /* FLOW_CONTROL_… */
+	/* callbacks to be made (session.c clears) */
+	uint8_t events; /* FLOW_EVENT_… */
+
+	struct flow *control_next, *control_prev; /* in the session's list of flows with control ≠ 0 */
+	struct flow *event_next;                  /* in the session's list of flows with events ≠ 0 */
+	struct flow *turn_next, *turn_prev;       /* in one of the session's lists of flows with something to send */
+	uint8_t turn_list;                        /* 0: in none */
+	int32_t turn_bytes;                       /* what is left of its turn (deficit round robin) */
+
+	uint32_t open_stripes[2];  /* stripes that OPEN was sent on: until its result is here, DATA must follow on one of them */
+	int32_t express_bytes;     /* what it may still send as a small flow; refilled with time */
+	uint64_t express_us;       /* when it was last refilled */
+
+	uint32_t window_bytes;     /* wish for the ingress window, grown by measurement */
+	uint64_t promised_bytes;   /* of the session's ingress memory, held for this flow's window */
+	uint64_t acked;            /* data ack last sent */
+	uint64_t ack_due_us;       /* when an ack must go at the latest; 0: none is owed */
+	struct flow *ack_next, *ack_prev;
+	uint64_t reset_sent_us;    /* of RESET, to be repeated */
+	bool app_waits;            /* the owner found no room: gets flow_writable when there is some */
+};
+
+enum {
+	FLOW_CONTROL_OPEN = 1,
+	FLOW_CONTROL_RESULT = 2,
+	FLOW_CONTROL_ACK = 4,
+	FLOW_CONTROL_RESET = 8
+};
+
+enum {
+	FLOW_EVENT_OPEN = 1,     /* server role: a new flow */
+	FLOW_EVENT_RESULT = 2,   /* client role: OPEN_RESULT came */
+	FLOW_EVENT_READABLE = 4,
+	FLOW_EVENT_WRITABLE = 8,
+	FLOW_EVENT_ENDED = 16
+};
+
+/* --- From the application's socket to the stripes ---------------------------------------------------------------- */
+
+/* Free space for at most `len` bytes of the application's, as up to `max` slices. Returns the number of slices; 0: no room now (window, or
+ * memory): stop reading, flow_writable comes. Every call that returned > 0 must be followed by flow_commit. */
+unsigned flow_reserve(struct flow *flow, size_t len, struct iovec *slices, unsigned max);
+/* `len` bytes (may be 0) were put into the slices, in order. */
+void flow_commit(struct flow *flow, size_t len);
+/* The application has ended its direction (EOF). At most once, after the last commit. */
+void flow_end(struct flow *flow);
+
+/* --- From the stripes to the application's socket ---------------------------------------------------------------- */
+
+/* Bytes in order for the application, as up to `max` slices; 0: none now. */
+unsigned flow_peek(const struct flow *flow, struct iovec *slices, unsigned max);
+/* The application took `len` bytes of them. */
+void flow_consume(struct flow *flow, size_t len);
+/* All bytes were taken and the other side has ended: shut the socket's sending side down, then flow_end_taken once. */
+bool flow_at_end(const struct flow *flow);
+void flow_end_taken(struct flow *flow);
+
+/* --- Both -------------------------------------------------------------------------------------------------------- */
+
+/* The application's socket failed, or the owner gives the flow up: the other side resets its socket. Not RESET_NONE.
+ * The flow is no longer the owner's: no callback follows. */
+void flow_reset(struct flow *flow, enum reset_reason reason);
+
+/* Server role, state FLOW_CONNECTING: what the destination answered. Anything but OPEN_CONNECTED ends the flow and
+ * takes it from its owner, as flow_reset does. */
+void flow_connected(struct flow *flow, enum open_status status);
+
+#endif

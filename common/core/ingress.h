@@ -1,0 +1,47 @@
+/* ingress: one direction's bytes from the stripes: deduplicated, put in order, delivered to the application.
+ *
+ *     delivered ≤ next ≤ highest ≤ edge
+ *
+ *   [delivered, next)   in order, waiting for the application
+ *   [next, highest)     with gaps; what has arrived of it is in `beyond`
+ *   edge                the window's right edge as advertised; it never moves left (RFC 8684, 3.3.1)
+ *
+ * The window is a promise: every byte below `edge` has room. So the byte at `next`, which everything behind waits for,
+ * can always land, on whatever stripe and however often it comes. What was received first stays: a repetition
+ * never changes bytes.
+ */
+#ifndef PAIR_CORE_INGRESS_H
+#define PAIR_CORE_INGRESS_H
+
+#include "page.h"
+#include "range.h"
+
+struct ingress {
+	struct page_store store;
+	struct range_set beyond;
+	uint64_t delivered;
+	uint64_t next;    /* the data ack; after the FIN arrived in order: end + 1 */
+	uint64_t highest; /* one past the highest byte that has arrived */
+	uint64_t edge;
+	uint64_t end;     /* offset of the FIN; UINT64_MAX: not known yet */
+	bool end_taken;   /* the application was told the end */
+};
+
+void ingress_init(struct ingress *in, struct page_pool *pool);
+void ingress_fini(struct ingress *in);
+
+/* Bytes at `offset`, and with `fin` the direction's end after them.
+ * 1: something new arrived. 0: all of it was known. -EPROTO: beyond the window, beyond the end, or another end than before.
+ * -ENOMEM: no page; nothing of it is remembered as arrived. */
+int ingress_put(struct ingress *in, uint64_t offset, const uint8_t *bytes, uint32_t len, bool fin);
+
+/* Bytes in order that wait for the application. */
+uint64_t ingress_readable(const struct ingress *in);
+/* As up to `max` slices. Returns their number. */
+unsigned ingress_peek(const struct ingress *in, struct iovec *slices, unsigned max);
+/* The application took `len` ≤ ingress_readable bytes. */
+void ingress_consume(struct ingress *in, uint64_t len);
+/* All bytes were consumed and the FIN has come: the application may be told. */
+bool ingress_at_end(const struct ingress *in);
+
+#endif

@@ -1,0 +1,82 @@
+#include "stripe.h"
+
+#include <assert.h>
+
+uint64_t stripe_backlog_bytes(const struct stripe *stripe)
+{
+	return stripe->output_bytes + stripe->info.notsent_bytes;
+}
+
+bool stripe_output_fits(const struct stripe *stripe, unsigned pages)
+{
+	return stripe->item_count + 1 + pages <= STRIPE_OUTPUT_ITEMS;
+}
+
+static struct stripe_item *append(struct stripe *stripe, uint32_t len)
+{
+	assert(stripe->item_count < STRIPE_OUTPUT_ITEMS);
+	struct stripe_item *item = &stripe->items[(stripe->item_first + stripe->item_count) % STRIPE_OUTPUT_ITEMS];
+	stripe->item_count++;
+	stripe->output_bytes += len;
+	item->len = len;
+	return item;
+}
+
+void stripe_output_head(struct stripe *stripe, const uint8_t *bytes, uint32_t len)
+{
+	assert(len <= STRIPE_OUTPUT_INLINE);
+	struct stripe_item *item = append(stripe, len);
+	item->page = NULL;
+	memcpy(item->inline_bytes, bytes, len);
+	item->start = item->inline_bytes;
+}
+
+void stripe_output_slice(struct stripe *stripe, struct page *page, const uint8_t *start, uint32_t len)
+{
+	struct stripe_item *item = append(stripe, len);
+	item->page = page_ref(page);
+	item->start = start;
+}
+
+unsigned stripe_output_peek(const struct stripe *stripe, struct iovec *slices, unsigned max)
+{
+	unsigned count = 0;
+	for (; count < max && count < stripe->item_count; count++) {
+		const struct stripe_item *item = &stripe->items[(stripe->item_first + count) % STRIPE_OUTPUT_ITEMS];
+		slices[count] = (struct iovec){(void *)(uintptr_t)item->start, item->len};
+	}
+	return count;
+}
+
+void stripe_output_consume(struct stripe *stripe, size_t len)
+{
+	assert(len <= stripe->output_bytes);
+	stripe->output_bytes -= len;
+	stripe->bytes_out += len;
+	while (stripe->item_count) {
+		struct stripe_item *item = &stripe->items[stripe->item_first];
+		if (len < item->len) {
+			item->start += len;
+			item->len -= (uint32_t)len;
+			return;
+		}
+		len -= item->len;
+		if (item->page)
+			page_unref(stripe->pool, item->page);
+		stripe->item_first = (stripe->item_first + 1) % STRIPE_OUTPUT_ITEMS;
+		stripe->item_count--;
+	}
+}
+
+void stripe_output_clear(struct stripe *stripe)
+{
+	uint64_t sent = stripe->bytes_out;
+	stripe_output_consume(stripe, stripe->output_bytes);
+	stripe->bytes_out = sent;
+}
+
+const char *stripe_state_name(enum stripe_state state)
+{
+	static const char *const names[] = {"handshake", "up", "stale", "dead"};
+	return (unsigned)state < sizeof names / sizeof names[0] ? names[state] : "?";
+}

@@ -1,0 +1,93 @@
+/* stripe: what the engine knows of one TCP connection between the proxies, and what waits to be written to it.
+ *
+ * The engine puts frames into the output; common/io/stripe_io writes them to the socket (stripe_output_peek,
+ * stripe_output_consume) and reports what TCP_INFO says (session_stripe_info). Only as much is put in as the kernel
+ * would send soon, because what has been written cannot be recalled.
+ */
+#ifndef PAIR_CORE_STRIPE_H
+#define PAIR_CORE_STRIPE_H
+
+#include "frame_reader.h"
+#include "page.h"
+
+enum stripe_state {
+	STRIPE_HANDSHAKE, /* HELLO sent, WELCOME not yet here; carries nothing else */
+	STRIPE_UP,
+	STRIPE_STALE, /* up, but its data is not acknowledged in the time its path explains: gets no new data, what it carries is reinjected */
+	STRIPE_DEAD   /* its socket is gone; freed by the next session_run */
+};
+
+enum { STRIPE_OUTPUT_ITEMS = 256, STRIPE_OUTPUT_INLINE = 80 };
+
+/* What the kernel says of the connection (struct tcp_info), in the engine's units. */
+struct stripe_info {
+	uint32_t srtt_us;          /* smoothed RTT; 0: not known */
+	uint32_t min_rtt_us;       /* 0: not known */
+	uint32_t cwnd_bytes;
+	uint32_t in_flight_bytes;  /* sent, not acknowledged by the other kernel */
+	uint32_t notsent_bytes;    /* in the socket, not sent */
+	uint64_t rate_Bps;         /* delivery rate, bytes per second; 0: not known */
+	uint64_t acked_bytes;      /* since the start */
+	uint64_t sent_segments;    /* since the start, with retransmissions */
+	uint64_t lost_segments;    /* retransmissions since the start */
+	bool in_recovery;          /* tcpi_ca_state is Recovery or Loss */
+};
+
+/* One piece of output: bytes of its own (a frame's head) or a slice of a page it holds a reference to. */
+struct stripe_item {
+	struct page *page; /* NULL: the bytes are inline_bytes */
+	const uint8_t *start;
+	uint32_t len;
+	uint8_t inline_bytes[STRIPE_OUTPUT_INLINE];
+};
+
+struct stripe {
+	struct session *session;
+	struct stripe *next; /* in the session's list */
+	void *user;          /* the owner's */
+	uint32_t id;         /* ≥ 1, never used twice in a session */
+	uint16_t path;       /* index of its path */
+	uint16_t index;      /* of the stripe on its path */
+	bool backup;
+	enum stripe_state state;
+	const char *error; /* why the engine wants it closed, static text; NULL: it does not */
+
+	struct frame_reader reader;
+
+	struct stripe_item *items; /* ring of STRIPE_OUTPUT_ITEMS */
+	uint32_t item_first;
+	uint32_t item_count;
+	uint64_t output_bytes; /* in the ring */
+	struct page_pool *pool; /* of the pages in the ring */
+
+	struct stripe_info info;
+	uint64_t info_us;        /* when info was taken */
+	uint32_t room_bytes;     /* what may still be put in before the next info */
+	uint64_t progress_us;    /* last time the other kernel acknowledged bytes, or nothing was to be acknowledged */
+	uint64_t heard_us;       /* last time a byte came in */
+	uint64_t ping_sent_us;   /* of the PING without an answer; 0: none */
+	uint64_t pong_token;     /* to answer with */
+	bool ping_due, pong_due; /* to be put in by the next session_run */
+	uint64_t bytes_in, bytes_out, reinjected_bytes, copied_bytes;
+};
+
+/* Bytes waiting in the ring and the kernel that were not sent yet. */
+uint64_t stripe_backlog_bytes(const struct stripe *stripe);
+
+/* Whether a frame with `pages` slices can be put in. */
+bool stripe_output_fits(const struct stripe *stripe, unsigned pages);
+/* Puts in `len` ≤ STRIPE_OUTPUT_INLINE bytes, copied. */
+void stripe_output_head(struct stripe *stripe, const uint8_t *bytes, uint32_t len);
+/* Puts in a slice of `page`, takes a reference. */
+void stripe_output_slice(struct stripe *stripe, struct page *page, const uint8_t *start, uint32_t len);
+
+/* Up to `max` slices of what is to be written, in order. Returns their number. */
+unsigned stripe_output_peek(const struct stripe *stripe, struct iovec *slices, unsigned max);
+/* `len` bytes of it were written. */
+void stripe_output_consume(struct stripe *stripe, size_t len);
+/* Throws all of it away. */
+void stripe_output_clear(struct stripe *stripe);
+
+const char *stripe_state_name(enum stripe_state state);
+
+#endif
