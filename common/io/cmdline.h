@@ -1,12 +1,19 @@
-/* cmdline: the command line that all binaries share: -c/--config FILE, --check, --help, --version, --key=value.
+/* cmdline: the command line that all binaries share.
+ *
+ *   -c FILE, --config=FILE   configuration file; default ./network.conf, then /etc/pair_proxy/network.conf
+ *   --check                  read and validate the configuration, say so, exit
+ *   --log-level=LEVEL        error, warn, info or debug; set before cmdline_load returns, default info
+ *   --help, --version
+ *   --KEY=VALUE              any scalar of the binary's own group; nested ones by their dotted name
  *
  *   struct cmdline cl;
  *   struct conf *conf = cmdline_load(&cl, argc, argv, CONF_TX_PROXY, extra, extra_count);
  *
- * It prints what the user asked for or did wrong and exits (0: done; 2: wrong usage or configuration), so the
- * caller goes on only with a valid configuration. A binary's own switches come in as a table. `--help` lists
- * the shared switches, the binary's own and every --key of its group, with default and meaning, generated from
- * the same table that validates them.
+ * It prints what the user asked for (standard output) or did wrong (standard error, "PROGRAM: message") and exits (0: done;
+ * 2: wrong usage or configuration), so the caller goes on only with a valid configuration. A binary's own switches come in
+ * as a table; one of the same name as a key takes its place.
+ * `--help` lists the shared switches, the binary's own and every --key of its group, with default and meaning, generated
+ * from the same table that validates them. argv is not changed. The caller frees what it gets with conf_free.
  */
 #ifndef PAIR_IO_CMDLINE_H
 #define PAIR_IO_CMDLINE_H

@@ -4,8 +4,12 @@
  * written as a string ("5000"), as in the original project's file. Scalars of the group can be overridden by
  * --key=value on the command line (nested ones by their dotted name: --capture.queue=3).
  *
- * A mistake is reported as "FILE:LINE: what is wrong, what was expected" (or "--key=value: …"): an unknown key, a wrong
- * type, a value out of range, an unknown congestion control, an unreadable key file each have their own message.
+ * A size may be written as a string with the suffix k, M or G ("16M"; powers of 1024). A network is "ADDRESS/PREFIX"; without
+ * prefix it is one host; bits beyond the prefix must be 0.
+ *
+ * A mistake is reported as "FILE:LINE: group.key: what is wrong; what was expected" (or "--key=value: …"): an unknown key,
+ * a wrong type, a value out of range, an unknown congestion control, an unreadable key file each have their own message.
+ * The contents of the other binaries' groups are not looked at; a group of an unknown name is a mistake.
  * conf_load does no other I/O than reading the file and what it names, and opens no socket that stays open.
  */
 #ifndef PAIR_IO_CONF_H
@@ -19,9 +23,11 @@
 #include "../core/addr.h"
 
 enum {
-	CONF_NAME_MAX = 32,      /* path and identity names, with the NUL */
-	CONF_FILE_MAX = 4096,    /* file names, with the NUL */
-	CONF_CONGESTION_MAX = 16 /* TCP_CA_NAME_MAX */
+	CONF_NAME_MAX = 32,       /* path and identity names, with the NUL; letters, digits, '.', '_', '-' */
+	CONF_FILE_MAX = 4096,     /* file names, with the NUL */
+	CONF_CONGESTION_MAX = 16, /* TCP_CA_NAME_MAX, with the NUL */
+	CONF_PATHS_MAX = 16,
+	CONF_STRIPES_MAX = 64 /* of one path */
 };
 
 /* A network: addr.port is 0 and unused. */
@@ -73,7 +79,8 @@ struct conf_key {
 
 struct conf_limits {
 	unsigned flows;              /* flows of one session, 1..1000000, default 4096 */
-	uint64_t flow_window_bytes;  /* the most that one direction of one flow may have under way, default 16 MiB */
+	uint64_t flow_window_bytes;  /* the most that one direction of one flow may have under way, 64 KiB..memory_bytes / 4,
+	                              * default 16 MiB or, if that is less, memory_bytes / 4 */
 	uint64_t memory_bytes;       /* all buffers of one session, default 512 MiB, at least 1 MiB */
 	unsigned session_timeout_ms; /* default 60000, 100..86400000 */
 };
@@ -97,10 +104,11 @@ struct conf_rx {
 	struct conf_nets allow;    /* destinations; none: all that deny does not name */
 	struct conf_nets deny;     /* the longest prefix of both lists decides; on a tie deny wins */
 	enum conf_source source;   /* default proxy */
+	char congestion[CONF_CONGESTION_MAX]; /* of the accepted stripes, what rx_proxy sends; "": the kernel's default */
 	enum conf_security_mode security;
-	struct conf_key *keys;     /* when security is psk; owned by struct conf */
+	struct conf_key *keys;     /* when security is psk, ≥ 1, identities unique; owned by struct conf */
 	size_t key_count;
-	struct conf_nets accept_from; /* when security is none: the tx_proxies that may connect */
+	struct conf_nets accept_from; /* when security is none: the tx_proxies that may connect; always empty with psk */
 	struct conf_limits limits;    /* per session */
 	unsigned sessions;            /* most sessions at once, 1..1024, default 16 */
 };
@@ -110,8 +118,9 @@ enum conf_direction { CONF_SEND, CONF_RECEIVE, CONF_BOTH }; /* seen from stream 
 struct conf_stream {
 	struct addr dest;               /* dest_ip, dest_port (default 7000) */
 	char file_name[CONF_FILE_MAX];  /* "": a generated pattern */
-	uint64_t bytes;                 /* per flow and direction of the generated pattern; suffixes k, M, G (powers of 1024) */
-	unsigned duration_s;            /* 0: until bytes are sent; else stop after so many seconds */
+	uint64_t bytes;                 /* per flow and direction of the generated pattern, 0 too is a size; suffixes k, M, G
+	                                 * (powers of 1024); default 64 MiB, or UINT64_MAX (no end) where duration_s is given */
+	unsigned duration_s;            /* 0: until bytes are sent; else stop after so many seconds, or bytes if sooner */
 	unsigned flows;                 /* 1..10000, default 1 */
 	enum conf_direction direction;  /* default send */
 	uint64_t seed;                  /* of the pattern, default 1 */
@@ -146,7 +155,7 @@ struct conf_override {
 
 enum { CONF_ERROR_MAX = 512 };
 
-/* Reads and validates `group` of the file. `file` NULL: ./network.conf, then /etc/pair_proxy/network.conf.
+/* Reads and validates `group` of the file, then applies the overrides, in order. `file` NULL: ./network.conf, then /etc/pair_proxy/network.conf.
  * Returns 0 and a struct for conf_free; or -EINVAL (the file or an override is wrong), -ENOENT (no file), -EACCES,
  * -ENOMEM with a complete message for the user, without newline, in error[]. */
 int conf_load(struct conf **out, enum conf_group group, const char *file, const struct conf_override *overrides,
