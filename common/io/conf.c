@@ -5,7 +5,6 @@
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 
 #include "conf_table.h"
 
@@ -43,18 +42,16 @@ static const char *file_tail(const char *file)
 /* Returns the length written, less than `size`. */
 static size_t place_text(const struct conf_reader *reader, struct conf_place at, char *buf, size_t size)
 {
-	const char *file = at.setting ? config_setting_source_file(at.setting) : NULL;
+	const char *file = file_tail(reader->conf->file);
 	char name[FILE_SHOWN_MAX];
 
-	if (!file)
-		file = reader->conf->file;
 	if (at.override) {
 		snprintf(buf, size, "--%.80s=%.80s: ", at.override->key, at.override->value);
 	} else if (at.setting) {
 		setting_name(at.setting, name, sizeof name);
-		snprintf(buf, size, "%.160s:%u: %s: ", file_tail(file), config_setting_source_line(at.setting), name);
+		snprintf(buf, size, "%.160s:%u: %s: ", file, config_setting_source_line(at.setting), name);
 	} else {
-		snprintf(buf, size, "%.160s: ", file_tail(file));
+		snprintf(buf, size, "%.160s: ", file);
 	}
 	return strlen(buf);
 }
@@ -298,7 +295,6 @@ static int find_group(struct conf_reader *reader)
 static int open_file(struct conf_reader *reader, const char *name, FILE **out)
 {
 	static const char *const places[] = {"./network.conf", "/etc/pair_proxy/network.conf"};
-	struct stat st;
 	FILE *file = NULL;
 	int err = ENOENT;
 
@@ -314,13 +310,8 @@ static int open_file(struct conf_reader *reader, const char *name, FILE **out)
 		         places[0], places[1]);
 		return -ENOENT;
 	}
-	/* libconfig's scanner ends the whole process when it cannot read. */
-	if (!err && fstat(fileno(file), &st) == 0 && S_ISDIR(st.st_mode))
-		err = EISDIR;
 	if (err) {
 		conf_fail(reader, (struct conf_place){0}, "cannot be read: %s", strerror(err));
-		if (file)
-			fclose(file);
 		return err == ENOENT || err == EACCES || err == ENOMEM ? -err : -EINVAL;
 	}
 	*out = file;
@@ -330,18 +321,21 @@ static int open_file(struct conf_reader *reader, const char *name, FILE **out)
 static int parse_file(struct conf_reader *reader, const char *name)
 {
 	FILE *file = NULL;
-	const char *source;
+	char *source = NULL;
 	int err = open_file(reader, name, &file);
 
 	if (err < 0)
 		return err;
-	if (config_read(&reader->config, file) != CONFIG_TRUE) {
-		source = config_error_file(&reader->config); /* set for an included file alone */
-		snprintf(reader->error, CONF_ERROR_MAX, "%.160s:%d: %s", file_tail(source ? source : reader->conf->file),
+	err = conf_source_read(reader, file, &source);
+	fclose(file);
+	if (err < 0)
+		return err;
+	if (config_read_string(&reader->config, source) != CONFIG_TRUE) {
+		snprintf(reader->error, CONF_ERROR_MAX, "%.160s:%d: %s", file_tail(reader->conf->file),
 		         config_error_line(&reader->config), config_error_text(&reader->config));
 		err = -EINVAL;
 	}
-	fclose(file);
+	free(source);
 	return err ? err : find_group(reader);
 }
 

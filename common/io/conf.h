@@ -4,6 +4,7 @@
  * written as a string ("5000"), as in the original project's file. Scalars of the group can be overridden by
  * --key=value on the command line (nested ones by their dotted name: --capture.queue=3).
  *
+ * Unlike plain libconfig, integers of any length are checked without a suffix L, and @include is refused.
  * A size may be written as a string with the suffix k, M or G ("16M"; powers of 1024). A network is "ADDRESS/PREFIX"; without
  * prefix it is one host; bits beyond the prefix must be 0.
  *
@@ -155,8 +156,8 @@ struct conf_override {
 
 enum { CONF_ERROR_MAX = 512 };
 
-/* Reads and validates `group` of the file, then applies the overrides, in order. `file` NULL: ./network.conf, then /etc/pair_proxy/network.conf.
- * Returns 0 and a struct for conf_free; or -EINVAL (the file or an override is wrong), -ENOENT (no file), -EACCES,
+/* Reads and validates `group` of the file, then applies the overrides, in order. `file` NULL: ./network.conf, then
+ * /etc/pair_proxy/network.conf. Returns 0 and a struct for conf_free; or -EINVAL (the file or an override is wrong), -ENOENT (no file), -EACCES,
  * -ENOMEM with a complete message for the user, without newline, in error[]. */
 int conf_load(struct conf **out, enum conf_group group, const char *file, const struct conf_override *overrides,
               size_t override_count, char error[CONF_ERROR_MAX]);

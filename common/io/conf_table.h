@@ -110,6 +110,9 @@ const char *conf_setting_kind(const config_setting_t *setting);
 /* "10.0.0.0/8", "192.0.2.1" (a host). `text` in messages as it is. 0 or -EINVAL. */
 int conf_net_parse(struct conf_reader *reader, struct conf_place at, const char *text, struct conf_net *net);
 
+/* The file's text for config_read_string; freed by the caller. 0 or a negative errno. */
+int conf_source_read(struct conf_reader *reader, FILE *file, char **source);
+
 /* What no single key shows: defaults that depend on others, contradictions, files that must exist. 0 or a negative errno. */
 int conf_check(struct conf_reader *reader);
 

@@ -255,19 +255,6 @@ const char *conf_setting_kind(const config_setting_t *setting)
 	}
 }
 
-/* A number of the file as text, so that one code checks every spelling. */
-static void number_text(const config_setting_t *setting, char *buf, size_t size)
-{
-	bool hex = config_setting_get_format(setting) == CONFIG_FORMAT_HEX;
-
-	if (config_setting_type(setting) == CONFIG_TYPE_INT64)
-		snprintf(buf, size, hex ? "0x%llx" : "%lld", config_setting_get_int64(setting));
-	else if (hex)
-		snprintf(buf, size, "0x%x", (unsigned)config_setting_get_int(setting)); /* 0xffffffff is kept as -1 */
-	else
-		snprintf(buf, size, "%d", config_setting_get_int(setting));
-}
-
 int conf_value_from_setting(struct conf_reader *reader, const struct conf_row *row, const config_setting_t *setting,
                             void *field)
 {
@@ -280,7 +267,7 @@ int conf_value_from_setting(struct conf_reader *reader, const struct conf_row *r
 	if (type == CONFIG_TYPE_STRING)
 		return conf_value_from_text(reader, at, row, config_setting_get_string(setting), field);
 	if (number && (type == CONFIG_TYPE_INT || type == CONFIG_TYPE_INT64)) {
-		number_text(setting, text, sizeof text);
+		snprintf(text, sizeof text, "%lld", config_setting_get_int64(setting)); /* one code checks every spelling */
 		return conf_value_from_text(reader, at, row, text, field);
 	}
 	if (row->type == CONF_TYPE_BOOL && type == CONFIG_TYPE_BOOL) {
