@@ -104,7 +104,13 @@ bool egress_next(const struct egress *e, uint32_t max_len, struct egress_piece *
 		struct egress_record *record = egress_record_at(e, i);
 		if (record->stripe)
 			continue;
-		*piece = (struct egress_piece){record->offset, record->len, record->fin, record};
+		/* What was acknowledged of it has left the store. */
+		uint32_t known = e->acked > record->offset ? (uint32_t)(e->acked - record->offset) : 0;
+		*piece = (struct egress_piece){.offset = record->offset + known,
+		                               .len = record->len - known,
+		                               .fin = record->fin,
+		                               .avoid_stripe = record->last_stripe,
+		                               .record = record};
 		return true;
 	}
 	uint64_t len = egress_sendable(e);
@@ -112,7 +118,8 @@ bool egress_next(const struct egress *e, uint32_t max_len, struct egress_piece *
 		return false;
 	if (len > max_len)
 		len = max_len;
-	*piece = (struct egress_piece){e->sent, (uint32_t)len, e->fin && e->sent + len == e->end, NULL};
+	*piece = (struct egress_piece){
+	        .offset = e->sent, .len = (uint32_t)len, .fin = e->fin && e->sent + len == e->end};
 	return true;
 }
 
@@ -141,7 +148,7 @@ int egress_sent(struct egress *e, struct egress_piece *piece, uint32_t stripe, u
 	if (piece->record) {
 		struct egress_record *record = piece->record;
 		e->lost -= !record->stripe;
-		record->stripe = stripe;
+		record->stripe = record->last_stripe = stripe;
 		record->sent_us = now_us;
 		record->reinjected = true;
 		return 0;
@@ -152,8 +159,12 @@ int egress_sent(struct egress *e, struct egress_piece *piece, uint32_t stripe, u
 	assert(piece->offset == e->sent);
 	e->record_count++;
 	piece->record = egress_record_at(e, e->record_count - 1);
-	*piece->record = (struct egress_record){
-	        .offset = piece->offset, .sent_us = now_us, .len = piece->len, .stripe = stripe, .fin = piece->fin};
+	*piece->record = (struct egress_record){.offset = piece->offset,
+	                                        .sent_us = now_us,
+	                                        .len = piece->len,
+	                                        .stripe = stripe,
+	                                        .last_stripe = stripe,
+	                                        .fin = piece->fin};
 	e->sent += piece->len + piece->fin;
 	return 0;
 }

@@ -26,6 +26,7 @@ struct egress_record {
 	uint64_t sent_us;     /* when it was last bound to a stripe */
 	uint32_t len;         /* bytes; 0 only for a FIN alone */
 	uint32_t stripe;      /* id of the stripe that carries it; 0: none does, it waits for reinjection */
+	uint32_t last_stripe; /* id of the stripe that carried it last, lost or not: reinjection prefers another */
 	uint32_t copy_stripe; /* id of the stripe with a second copy; 0: none */
 	bool fin;             /* the direction ends after these bytes */
 	bool reinjected;      /* was sent more than once, not counting the first copy */
@@ -51,6 +52,7 @@ struct egress_piece {
 	uint64_t offset;
 	uint32_t len;
 	bool fin;
+	uint32_t avoid_stripe; /* id of the stripe that carried it before; 0: none did */
 	struct egress_record *record; /* NULL: new bytes; valid until the next call that changes records */
 };
 

@@ -20,7 +20,7 @@ struct layout {
 };
 
 static const struct layout layouts[] = {
-	[FRAME_HELLO] = {"HELLO", 28, 0, false, false},
+	[FRAME_HELLO] = {"HELLO", 44, 0, false, false},
 	[FRAME_WELCOME] = {"WELCOME", 20, 0, false, false},
 	[FRAME_PING] = {"PING", 8, 0, false, false},
 	[FRAME_PONG] = {"PONG", 8, 0, false, false},
@@ -70,6 +70,7 @@ uint32_t frame_encode_head(uint8_t out[FRAME_HEAD_MAX], const struct frame *f)
 		bytes_put(&w, f->hello.index, 2);
 		bytes_put(&w, f->hello.stripes, 2);
 		bytes_put(&w, f->hello.backup, 2);
+		bytes_put_copy(&w, f->hello.congestion, FRAME_CONGESTION_BYTES);
 		break;
 	case FRAME_WELCOME:
 		bytes_put_copy(&w, f->welcome.incarnation, FRAME_ID_BYTES);
@@ -196,6 +197,17 @@ static const char *get_open(struct frame *f, struct bytes_reader *r)
 	return NULL;
 }
 
+static bool is_congestion_name(const char name[FRAME_CONGESTION_BYTES])
+{
+	unsigned i = 0;
+	while (i < FRAME_CONGESTION_BYTES && name[i]) {
+		char c = name[i++];
+		if (!(c >= 'a' && c <= 'z') && !(c >= '0' && c <= '9') && c != '_' && c != '-')
+			return false;
+	}
+	return i < FRAME_CONGESTION_BYTES;
+}
+
 static const char *get_hello(struct frame *f, struct bytes_reader *r)
 {
 	if (bytes_get_u32(r) != FRAME_MAGIC)
@@ -206,8 +218,11 @@ static const char *get_hello(struct frame *f, struct bytes_reader *r)
 	f->hello.stripes = bytes_get_u16(r);
 	uint16_t flags = bytes_get_u16(r);
 	f->hello.backup = flags & 1;
+	bytes_get_copy(r, f->hello.congestion, FRAME_CONGESTION_BYTES);
 	if (f->hello.path > 15 || f->hello.stripes < 1 || f->hello.stripes > 64 || f->hello.index >= f->hello.stripes)
 		return "path or stripe number out of range";
+	if (!is_congestion_name(f->hello.congestion))
+		return "malformed name of a congestion control";
 	return flags > 1 ? "reserved bits set" : NULL;
 }
 

@@ -17,7 +17,8 @@ enum {
 	FRAME_HEAD_MAX = FRAME_HEADER_BYTES + FRAME_FIXED_MAX,
 	FRAME_DATA_HEAD_BYTES = FRAME_HEADER_BYTES + FRAME_DATA_FIXED_BYTES,
 	FRAME_PAYLOAD_MAX = 65535 - FRAME_FIXED_MAX, /* the length field has 16 bits */
-	FRAME_ID_BYTES = 16                          /* of a session id and an incarnation */
+	FRAME_ID_BYTES = 16,                         /* of a session id and an incarnation */
+	FRAME_CONGESTION_BYTES = 16                  /* TCP_CA_NAME_MAX */
 };
 
 /* The right edge of a direction's window before its receiver has said more: the same constant at both ends. */
@@ -70,19 +71,24 @@ enum welcome_status { WELCOME_OK = 0, WELCOME_BUSY = 1, WELCOME_DENIED = 2, WELC
 
 enum { FRAME_MAGIC = 0x50616972 }; /* "Pair" */
 
+/* What a dialler says of a new stripe. */
+struct hello {
+	uint8_t session[FRAME_ID_BYTES]; /* chosen at random by tx_proxy */
+	uint16_t path;                   /* 0..15: index in the dialler's list of paths */
+	uint16_t index;                  /* 0..63: of the stripe on its path */
+	uint16_t stripes;                /* 1..64: how many the path has */
+	bool backup;                     /* the path carries data only while no other can */
+	char congestion[FRAME_CONGESTION_BYTES]; /* congestion control wished for at the far end too; "": its default.
+	                                          * Lower case letters, digits, _ and -; NUL-terminated */
+};
+
 /* One decoded frame. Which members mean something depends on `type`. */
 struct frame {
 	enum frame_type type;
 	uint8_t flags;
 	uint32_t flow; /* 0 in frames about the stripe or the session, ≥ 1 in all others */
 	union {
-		struct {
-			uint8_t session[FRAME_ID_BYTES]; /* chosen at random by tx_proxy */
-			uint16_t path;                   /* 0..15: index in the dialler's list of paths */
-			uint16_t index;                  /* 0..63: of the stripe on its path */
-			uint16_t stripes;                /* 1..64: how many the path has */
-			bool backup;
-		} hello;
+		struct hello hello;
 		struct {
 			uint8_t incarnation[FRAME_ID_BYTES]; /* differs whenever the acceptor's session state is new */
 			enum welcome_status status;

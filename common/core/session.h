@@ -101,12 +101,11 @@ void session_free(struct session *session);
 
 /* --- Stripes ----------------------------------------------------------------------------------------------------- */
 
-/* Client: a TCP connection for stripe `index` of `path` is there (authenticated): HELLO goes out. NULL: no memory.
- * `stripes`: how many the path has in all. */
-struct stripe *session_stripe_dialled(struct session *session, unsigned path, unsigned index, unsigned stripes,
-                                      bool backup, void *user, uint64_t now_us);
-/* Server: `hello` came on a new connection: WELCOME goes out. NULL: no memory, or SESSION_STRIPES_MAX reached. */
-struct stripe *session_stripe_accepted(struct session *session, const struct frame *hello, void *user, uint64_t now_us);
+/* Client: the TCP connection for the stripe that `hello` describes is there (and authenticated): HELLO goes out, with the
+ * session's own id in place of hello->session. NULL: no memory, or SESSION_STRIPES_MAX reached. */
+struct stripe *session_stripe_dialled(struct session *session, const struct hello *hello, void *user, uint64_t now_us);
+/* Server: `hello` came on a new connection: WELCOME goes out. NULL: as above. */
+struct stripe *session_stripe_accepted(struct session *session, const struct hello *hello, void *user, uint64_t now_us);
 enum { SESSION_STRIPES_MAX = 256, SESSION_PATHS_MAX = 16 };
 
 /* Bytes from the stripe's socket, all taken. 0, or -EPROTO: stripe->error tells why; close it (and call session_stripe_lost). */
