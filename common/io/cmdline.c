@@ -35,12 +35,14 @@ static void print_switch(const char *name, const char *help)
 	printf("  %-26s %s\n", name, help);
 }
 
-static void print_help(const struct cmdline *cl, enum conf_group group, const struct cmdline_switch *switches, size_t count)
+static void print_help(const struct cmdline *cl, enum conf_group group, const struct cmdline_switch *switches,
+                       size_t count)
 {
 	char name[64];
 
 	printf("Usage: %s [-c FILE] [--key=value …]\n%s\n\nOptions:\n", cl->program, cl->summary);
-	print_switch("-c FILE, --config=FILE", "configuration; default ./network.conf, then /etc/pair_proxy/network.conf");
+	print_switch("-c FILE, --config=FILE",
+	             "configuration; default ./network.conf, then /etc/pair_proxy/network.conf");
 	print_switch("--check", "read and validate the configuration, then exit");
 	print_switch("--log-level=LEVEL", "error, warn, info or debug; default info");
 	print_switch("--help", "this text");

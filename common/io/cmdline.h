@@ -9,11 +9,11 @@
  *   struct cmdline cl;
  *   struct conf *conf = cmdline_load(&cl, argc, argv, CONF_TX_PROXY, extra, extra_count);
  *
- * It prints what the user asked for (standard output) or did wrong (standard error, "PROGRAM: message") and exits (0: done;
- * 2: wrong usage or configuration), so the caller goes on only with a valid configuration. A binary's own switches come in
- * as a table; one of the same name as a key takes its place.
- * `--help` lists the shared switches, the binary's own and every --key of its group, with default and meaning, generated
- * from the same table that validates them. argv is not changed. The caller frees what it gets with conf_free.
+ * It prints what the user asked for (standard output) or did wrong (standard error, "PROGRAM: message") and exits (0:
+ * done; 2: wrong usage or configuration), so the caller goes on only with a valid configuration. A binary's own
+ * switches come in as a table; one of the same name as a key takes its place.
+ * `--help` lists the shared switches, the binary's own and every --key of its group, with default and meaning,
+ * generated from the same table that validates them. argv is not changed. The caller frees what it gets with conf_free.
  */
 #ifndef PAIR_IO_CMDLINE_H
 #define PAIR_IO_CMDLINE_H

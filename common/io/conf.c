@@ -104,12 +104,14 @@ void conf_apply_presets(struct conf_reader *reader, const struct conf_table *tab
 
 		if (row->type == CONF_TYPE_GROUP)
 			conf_apply_presets(reader, row->table, field);
-		else if (row->preset && conf_value_from_text(reader, (struct conf_place){0}, row, row->preset, field) < 0)
+		else if (row->preset &&
+		         conf_value_from_text(reader, (struct conf_place){0}, row, row->preset, field) < 0)
 			assert(!"a default of the table is not valid");
 	}
 }
 
-static int read_group(struct conf_reader *reader, const struct conf_table *table, const config_setting_t *group, void *at);
+static int read_group(struct conf_reader *reader, const struct conf_table *table, const config_setting_t *group,
+                      void *at);
 
 static size_t item_size_of(const struct conf_row *row)
 {
@@ -131,7 +133,8 @@ static int read_item(struct conf_reader *reader, const struct conf_row *row, con
 
 	if (row->type == CONF_TYPE_GROUPS) {
 		if (!config_setting_is_group(item))
-			return conf_fail(reader, place, "is %s; expected a group { key = value; … }", conf_setting_kind(item));
+			return conf_fail(reader, place, "is %s; expected a group { key = value; … }",
+			                 conf_setting_kind(item));
 		conf_apply_presets(reader, row->table, at);
 		return read_group(reader, row->table, item, at);
 	}
@@ -157,10 +160,11 @@ static int read_list(struct conf_reader *reader, const struct conf_row *row, con
 		stored_count = &nets->count;
 	}
 	if (!config_setting_is_aggregate(list) || config_setting_is_group(list))
-		return conf_fail(reader, place, "is %s; expected %s", conf_setting_kind(list), conf_row_expected(row, expected));
+		return conf_fail(reader, place, "is %s; expected %s", conf_setting_kind(list),
+		                 conf_row_expected(row, expected));
 	if ((uint64_t)count < row->min || (uint64_t)count > row->max)
-		return conf_fail(reader, place, "has %d items; expected %llu to %llu", count, (unsigned long long)row->min,
-		                 (unsigned long long)row->max);
+		return conf_fail(reader, place, "has %d items; expected %llu to %llu", count,
+		                 (unsigned long long)row->min, (unsigned long long)row->max);
 	if (!count)
 		return 0;
 	*items = calloc((size_t)count, item_size);
@@ -168,7 +172,8 @@ static int read_list(struct conf_reader *reader, const struct conf_row *row, con
 		return conf_fail_memory(reader);
 	*stored_count = (size_t)count;
 	for (int i = 0; i < count; i++) {
-		int err = read_item(reader, row, config_setting_get_elem(list, (unsigned)i), (char *)*items + item_size * (size_t)i);
+		int err = read_item(reader, row, config_setting_get_elem(list, (unsigned)i),
+		                    (char *)*items + item_size * (size_t)i);
 
 		if (err < 0)
 			return err;
@@ -177,7 +182,8 @@ static int read_list(struct conf_reader *reader, const struct conf_row *row, con
 }
 
 /* "expected local_port, rx_proxy_ip, …" */
-static int fail_unknown(struct conf_reader *reader, struct conf_place at, const struct conf_table *table, const char *name)
+static int fail_unknown(struct conf_reader *reader, struct conf_place at, const struct conf_table *table,
+                        const char *name)
 {
 	char known[CONF_ERROR_MAX / 2];
 	size_t used = 0;
@@ -187,7 +193,8 @@ static int fail_unknown(struct conf_reader *reader, struct conf_place at, const 
 	return conf_fail(reader, at, "unknown key \"%.60s\"; known here: %s", name, known);
 }
 
-static int read_group(struct conf_reader *reader, const struct conf_table *table, const config_setting_t *group, void *at)
+static int read_group(struct conf_reader *reader, const struct conf_table *table, const config_setting_t *group,
+                      void *at)
 {
 	for (int i = 0; i < config_setting_length(group); i++) {
 		const config_setting_t *setting = config_setting_get_elem(group, (unsigned)i);
@@ -216,8 +223,8 @@ static int read_group(struct conf_reader *reader, const struct conf_table *table
 }
 
 /* Finds the row and the field of a dotted key. */
-static int resolve_override(struct conf_reader *reader, const struct conf_override *override, const struct conf_row **out,
-                            void **field)
+static int resolve_override(struct conf_reader *reader, const struct conf_override *override,
+                            const struct conf_row **out, void **field)
 {
 	const struct conf_table *table = conf_table_of(reader->conf->group);
 	struct conf_place at = {.override = override};
@@ -233,7 +240,8 @@ static int resolve_override(struct conf_reader *reader, const struct conf_overri
 		base += row->offset;
 		if (row->type == CONF_TYPE_GROUP) {
 			if (!name[len])
-				return conf_fail(reader, at, "is a group; expected one of its keys: --%s.KEY=value", override->key);
+				return conf_fail(reader, at, "is a group; expected one of its keys: --%s.KEY=value",
+				                 override->key);
 			table = row->table;
 			name += len + 1;
 			continue;
@@ -241,8 +249,8 @@ static int resolve_override(struct conf_reader *reader, const struct conf_overri
 		if (!conf_type_is_scalar(row->type))
 			return conf_fail(reader, at, "is a list, which only the file can give");
 		if (name[len])
-			return conf_fail(reader, at, "%.*s is no group and has no keys", (int)(name + len - override->key),
-			                 override->key);
+			return conf_fail(reader, at, "%.*s is no group and has no keys",
+			                 (int)(name + len - override->key), override->key);
 		*out = row;
 		*field = base;
 		return 0;
@@ -258,7 +266,8 @@ static int read_overrides(struct conf_reader *reader, bool apply)
 		int err = resolve_override(reader, override, &row, &field);
 
 		if (!err && apply)
-			err = conf_value_from_text(reader, (struct conf_place){.override = override}, row, override->value, field);
+			err = conf_value_from_text(reader, (struct conf_place){.override = override}, row,
+			                           override->value, field);
 		if (err < 0)
 			return err;
 	}
@@ -282,12 +291,13 @@ static int find_group(struct conf_reader *reader)
 			return conf_fail(reader, (struct conf_place){.setting = setting},
 			                 "unknown group \"%.60s\"; known: tx_proxy, rx_proxy, stream, dest", name);
 		if (!config_setting_is_group(setting))
-			return conf_fail(reader, (struct conf_place){.setting = setting}, "is %s; expected a group { key = value; … }",
-			                 conf_setting_kind(setting));
+			return conf_fail(reader, (struct conf_place){.setting = setting},
+			                 "is %s; expected a group { key = value; … }", conf_setting_kind(setting));
 	}
 	reader->group = config_setting_get_member(root, own);
 	if (!reader->group)
-		return conf_fail(reader, (struct conf_place){0}, "has no group \"%s\"; expected %s = { key = value; … };", own, own);
+		return conf_fail(reader, (struct conf_place){0},
+		                 "has no group \"%s\"; expected %s = { key = value; … };", own, own);
 	return 0;
 }
 
@@ -306,8 +316,9 @@ static int open_file(struct conf_reader *reader, const char *name, FILE **out)
 		snprintf(reader->conf->file, CONF_FILE_MAX, "%s", place);
 	}
 	if (!name && err == ENOENT) {
-		snprintf(reader->error, CONF_ERROR_MAX, "no configuration file: neither %s nor %s exists; name one with -c FILE",
-		         places[0], places[1]);
+		snprintf(reader->error, CONF_ERROR_MAX,
+		         "no configuration file: neither %s nor %s exists; name one with -c FILE", places[0],
+		         places[1]);
 		return -ENOENT;
 	}
 	if (err) {

@@ -10,7 +10,7 @@
 
 /* The place of a key with an index: place_at(reader, "paths.[%zu].name", i). */
 __attribute__((format(printf, 2, 3))) static struct conf_place place_at(const struct conf_reader *reader,
-                                                                       const char *format, ...)
+                                                                        const char *format, ...)
 {
 	char key[64];
 	va_list args;
@@ -36,7 +36,8 @@ static int check_key_file(struct conf_reader *reader, struct conf_place at, cons
 	else if (!S_ISREG(st.st_mode))
 		err = conf_fail(reader, at, "key file \"%.200s\" is not a regular file", name);
 	else if (st.st_mode & 077)
-		err = conf_fail(reader, at, "key file \"%.200s\" has mode %03o, open to others than its owner; expected 600 or 400",
+		err = conf_fail(reader, at,
+		                "key file \"%.200s\" has mode %03o, open to others than its owner; expected 600 or 400",
 		                name, (unsigned)st.st_mode & 0777);
 	if (!err) {
 		got = read(fd, &byte, 1);
@@ -58,8 +59,8 @@ static int check_limits(struct conf_reader *reader, struct conf_limits *limits)
 	if (conf_given(reader, "limits.flow_window_bytes"))
 		return conf_fail(reader, conf_place_of(reader, "limits.flow_window_bytes"),
 		                 "%llu is more than a quarter of memory_bytes (%llu); expected at most %llu",
-		                 (unsigned long long)limits->flow_window_bytes, (unsigned long long)limits->memory_bytes,
-		                 (unsigned long long)quarter);
+		                 (unsigned long long)limits->flow_window_bytes,
+		                 (unsigned long long)limits->memory_bytes, (unsigned long long)quarter);
 	limits->flow_window_bytes = quarter;
 	return 0;
 }
@@ -68,11 +69,13 @@ static int check_limits(struct conf_reader *reader, struct conf_limits *limits)
 static int check_security_mode(struct conf_reader *reader, enum conf_security_mode mode, bool anything_given)
 {
 	if (mode == CONF_SECURITY_UNSET && (anything_given || conf_given(reader, "security")))
-		return conf_fail(reader, conf_place_of(reader, "security"), "mode is missing; expected \"psk\" or \"none\"");
+		return conf_fail(reader, conf_place_of(reader, "security"),
+		                 "mode is missing; expected \"psk\" or \"none\"");
 	return 0;
 }
 
-static int check_key(struct conf_reader *reader, struct conf_place at, struct conf_place file_at, const struct conf_key *key)
+static int check_key(struct conf_reader *reader, struct conf_place at, struct conf_place file_at,
+                     const struct conf_key *key)
 {
 	if (!key->identity[0])
 		return conf_fail(reader, at, "identity is missing; mode \"psk\" needs identity and key_file");
@@ -90,7 +93,8 @@ static int complete_path(struct conf_reader *reader, struct conf_path *path, siz
 
 	if (path->remote.family == ADDR_NONE) {
 		if (tx->rx_proxy.family == ADDR_NONE)
-			return conf_fail(reader, at, "rx_proxy_ip is missing; every path without a remote_ip of its own needs it");
+			return conf_fail(reader, at,
+			                 "rx_proxy_ip is missing; every path without a remote_ip of its own needs it");
 		path->remote = tx->rx_proxy;
 	}
 	path->remote.port = port ? port : tx->rx_proxy.port;
@@ -98,8 +102,8 @@ static int complete_path(struct conf_reader *reader, struct conf_path *path, siz
 		snprintf(path->name, sizeof path->name, "path%zu", i);
 	if (path->local.family != ADDR_NONE && path->local.family != path->remote.family)
 		return conf_fail(reader, place_at(reader, "paths.[%zu].local_ip", i),
-		                 "is IPv%d, but the remote address is IPv%d; expected the same family", path->local.family,
-		                 path->remote.family);
+		                 "is IPv%d, but the remote address is IPv%d; expected the same family",
+		                 path->local.family, path->remote.family);
 	for (size_t j = 0; j < i; j++)
 		if (strcmp(tx->paths[j].name, path->name) == 0)
 			return conf_fail(reader, place_at(reader, "paths.[%zu].name", i),
@@ -139,7 +143,8 @@ static int check_tx(struct conf_reader *reader)
 	if (!err)
 		err = check_security_mode(reader, tx->security, tx->key.identity[0] || tx->key.key_file[0]);
 	if (!err && tx->security == CONF_SECURITY_PSK)
-		err = check_key(reader, conf_place_of(reader, "security"), conf_place_of(reader, "security.key_file"), &tx->key);
+		err = check_key(reader, conf_place_of(reader, "security"), conf_place_of(reader, "security.key_file"),
+		                &tx->key);
 	return err;
 }
 
@@ -161,7 +166,8 @@ static int check_rx_security(struct conf_reader *reader, const struct conf_rx *r
 		for (size_t j = 0; j < i && !err; j++)
 			if (strcmp(rx->keys[i].identity, rx->keys[j].identity) == 0)
 				err = conf_fail(reader, place_at(reader, "security.keys.[%zu].identity", i),
-				                "\"%s\" has another key too; expected unique identities", rx->keys[i].identity);
+				                "\"%s\" has another key too; expected unique identities",
+				                rx->keys[i].identity);
 		if (err)
 			return err;
 	}
@@ -174,9 +180,11 @@ static int check_rx(struct conf_reader *reader)
 	int err;
 
 	if (rx->fixed_dest.family != ADDR_NONE && !rx->fixed_dest.port)
-		return conf_fail(reader, conf_place_of(reader, "dest_ip"), "dest_port is missing; both are needed, or neither");
+		return conf_fail(reader, conf_place_of(reader, "dest_ip"),
+		                 "dest_port is missing; both are needed, or neither");
 	if (rx->fixed_dest.family == ADDR_NONE && rx->fixed_dest.port)
-		return conf_fail(reader, conf_place_of(reader, "dest_port"), "dest_ip is missing; both are needed, or neither");
+		return conf_fail(reader, conf_place_of(reader, "dest_port"),
+		                 "dest_ip is missing; both are needed, or neither");
 	err = check_limits(reader, &rx->limits);
 	return err ? err : check_rx_security(reader, rx);
 }
@@ -186,7 +194,8 @@ static int check_stream(struct conf_reader *reader)
 	struct conf_stream *stream = &reader->conf->stream;
 
 	if (stream->dest.family == ADDR_NONE)
-		return conf_fail(reader, conf_place_of(reader, "dest_ip"), "dest_ip is missing; expected an IPv4 or IPv6 address");
+		return conf_fail(reader, conf_place_of(reader, "dest_ip"),
+		                 "dest_ip is missing; expected an IPv4 or IPv6 address");
 	if (stream->duration_s && !conf_given(reader, "bytes"))
 		stream->bytes = UINT64_MAX;
 	return 0;

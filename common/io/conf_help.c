@@ -44,7 +44,8 @@ static void help_list(FILE *out, const struct conf_row *list, const char *prefix
 	if (list->type != CONF_TYPE_GROUPS)
 		return;
 	for (const struct conf_row *row = list->table->rows; row->name; row++) {
-		fprintf(out, "      %-12s %s\n      %-12s %s", row->name, row->help, "", conf_row_expected(row, expected));
+		fprintf(out, "      %-12s %s\n      %-12s %s", row->name, row->help, "",
+		        conf_row_expected(row, expected));
 		if (row->preset)
 			fprintf(out, "; default %s", row->preset);
 		fputc('\n', out);

@@ -65,13 +65,16 @@ int conf_net_parse(struct conf_reader *reader, struct conf_place at, const char 
 		unsigned long given = digits && digits <= 3 && !slash[1 + digits] ? strtoul(slash + 1, NULL, 10) : 999;
 
 		if (given > prefix_len)
-			return conf_fail(reader, at, "\"%.80s\" has no valid prefix length; expected 0..%lu", text, prefix_len);
+			return conf_fail(reader, at, "\"%.80s\" has no valid prefix length; expected 0..%lu", text,
+			                 prefix_len);
 		prefix_len = given;
 	}
 	masked = addr_masked(&addr, (unsigned)prefix_len);
 	if (!addr_equal(&addr, &masked))
-		return conf_fail(reader, at, "\"%.80s\" has bits beyond its prefix; expected %s/%lu, or the host alone without /%lu",
-		                 text, sockaddr_text(masked_text, &masked), prefix_len, prefix_len);
+		return conf_fail(
+		        reader, at,
+		        "\"%.80s\" has bits beyond its prefix; expected %s/%lu, or the host alone without /%lu", text,
+		        sockaddr_text(masked_text, &masked), prefix_len, prefix_len);
 	net->addr = masked;
 	net->prefix_len = (uint8_t)prefix_len;
 	return 0;

@@ -1,7 +1,7 @@
 /* The text of the file, made fit for libconfig.
  *
- * libconfig keeps only 32 bits of an integer without the suffix L and says nothing: 4294972296 would be read as port 5000.
- * So long integers are put in quotes, where conf_value.c sees all of their digits. Lines keep their numbers.
+ * libconfig keeps only 32 bits of an integer without the suffix L and says nothing: 4294972296 would be read as port
+ * 5000. So long integers are put in quotes, where conf_value.c sees all of their digits. Lines keep their numbers.
  * @include is refused: what it brings in would not come through here.
  */
 #include <ctype.h>
@@ -13,8 +13,8 @@
 
 enum {
 	SOURCE_MAX_BYTES = 1 << 20,
-	DIGITS_SAFE = 9,     /* decimal digits that always fit 31 bits */
-	HEX_DIGITS_SAFE = 7  /* the same for hexadecimal ones */
+	DIGITS_SAFE = 9,    /* decimal digits that always fit 31 bits */
+	HEX_DIGITS_SAFE = 7 /* the same for hexadecimal ones */
 };
 
 /* Reads the whole file; *text is freed by the caller. */
@@ -42,7 +42,8 @@ static int read_all(struct conf_reader *reader, FILE *file, char **text)
 	return -EINVAL;
 }
 
-/* The length of what begins at `c` and holds no word: a comment, a string, or one byte. Unfinished ones end with the text. */
+/* The length of what begins at `c` and holds no word: a comment, a string, or one byte. Unfinished ones end with the
+ * text. */
 static size_t skip_length(const char *c)
 {
 	const char *end;
@@ -91,8 +92,8 @@ static int fail_include(struct conf_reader *reader, const char *text, const char
 
 	for (const char *c = text; c < at; c++)
 		line += *c == '\n';
-	snprintf(reader->error, CONF_ERROR_MAX, "%.160s:%u: unexpected '@'; @include is not supported, one file holds all",
-	         reader->conf->file, line);
+	snprintf(reader->error, CONF_ERROR_MAX,
+	         "%.160s:%u: unexpected '@'; @include is not supported, one file holds all", reader->conf->file, line);
 	return -EINVAL;
 }
 

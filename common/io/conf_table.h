@@ -1,4 +1,5 @@
-/* conf_table: the one description of every key, from which reading, overriding, checking of types and ranges, freeing and
+/* conf_table: the one description of every key, from which reading, overriding, checking of types and ranges, freeing
+ * and
  * --help are driven. Private to conf*.c and cmdline.c.
  *
  * A table describes the fields of one struct; a row describes one key and where its value goes. A group nests another
@@ -88,8 +89,8 @@ struct conf_place {
 };
 
 /* Writes "PLACE: message" to reader->error; returns -EINVAL. */
-__attribute__((format(printf, 3, 4))) int conf_fail(struct conf_reader *reader, struct conf_place at, const char *format,
-                                                   ...);
+__attribute__((format(printf, 3, 4))) int conf_fail(struct conf_reader *reader, struct conf_place at,
+                                                    const char *format, ...);
 /* The same for want of memory; returns -ENOMEM. */
 int conf_fail_memory(struct conf_reader *reader);
 
@@ -113,7 +114,8 @@ int conf_net_parse(struct conf_reader *reader, struct conf_place at, const char 
 /* The file's text for config_read_string; freed by the caller. 0 or a negative errno. */
 int conf_source_read(struct conf_reader *reader, FILE *file, char **source);
 
-/* What no single key shows: defaults that depend on others, contradictions, files that must exist. 0 or a negative errno. */
+/* What no single key shows: defaults that depend on others, contradictions, files that must exist. 0 or a negative
+ * errno. */
 int conf_check(struct conf_reader *reader);
 
 /* Fills a struct with the defaults of its table. */

@@ -83,9 +83,11 @@ static int number_set(struct conf_reader *reader, struct conf_place at, const st
 	int err = number_parse(text, row->type == CONF_TYPE_SIZE, &number);
 
 	if (err == -EINVAL)
-		return conf_fail(reader, at, "\"%.80s\" is not a number; expected %s", text, conf_row_expected(row, expected));
+		return conf_fail(reader, at, "\"%.80s\" is not a number; expected %s", text,
+		                 conf_row_expected(row, expected));
 	if (err == -ERANGE || number < row->min || number > row->max)
-		return conf_fail(reader, at, "%.80s is out of range; expected %s", text, conf_row_expected(row, expected));
+		return conf_fail(reader, at, "%.80s is out of range; expected %s", text,
+		                 conf_row_expected(row, expected));
 	number_store(row, number, field);
 	return 0;
 }
@@ -187,15 +189,16 @@ static bool congestion_loads(const char *name)
 	return loads;
 }
 
-static int congestion_set(struct conf_reader *reader, struct conf_place at, const struct conf_row *row, const char *text,
-                          char *field)
+static int congestion_set(struct conf_reader *reader, struct conf_place at, const struct conf_row *row,
+                          const char *text, char *field)
 {
 	char list[256];
 
 	if (!*text || strlen(text) >= row->size || !is_name(text))
 		return conf_fail(reader, at, "\"%.80s\" cannot be the name of a congestion control", text);
 	if (congestion_list(list, sizeof list) && !list_has_word(list, text) && !congestion_loads(text))
-		return conf_fail(reader, at, "unknown congestion control \"%s\"; this kernel offers: %s (more: modprobe tcp_NAME)",
+		return conf_fail(reader, at,
+		                 "unknown congestion control \"%s\"; this kernel offers: %s (more: modprobe tcp_NAME)",
 		                 text, list);
 	memcpy(field, text, strlen(text) + 1);
 	return 0;
@@ -208,7 +211,8 @@ static int ip_set(struct conf_reader *reader, struct conf_place at, const struct
 	struct addr addr;
 
 	if (sockaddr_parse(&addr, text) < 0)
-		return conf_fail(reader, at, "\"%.80s\" is not an address; expected %s", text, conf_row_expected(row, expected));
+		return conf_fail(reader, at, "\"%.80s\" is not an address; expected %s", text,
+		                 conf_row_expected(row, expected));
 	addr.port = field->port; /* another key's */
 	*field = addr;
 	return 0;
@@ -267,12 +271,14 @@ int conf_value_from_setting(struct conf_reader *reader, const struct conf_row *r
 	if (type == CONFIG_TYPE_STRING)
 		return conf_value_from_text(reader, at, row, config_setting_get_string(setting), field);
 	if (number && (type == CONFIG_TYPE_INT || type == CONFIG_TYPE_INT64)) {
-		snprintf(text, sizeof text, "%lld", config_setting_get_int64(setting)); /* one code checks every spelling */
+		snprintf(text, sizeof text, "%lld",
+		         config_setting_get_int64(setting)); /* one code checks every spelling */
 		return conf_value_from_text(reader, at, row, text, field);
 	}
 	if (row->type == CONF_TYPE_BOOL && type == CONFIG_TYPE_BOOL) {
 		*(bool *)field = config_setting_get_bool(setting);
 		return 0;
 	}
-	return conf_fail(reader, at, "is %s; expected %s", conf_setting_kind(setting), conf_row_expected(row, expected));
+	return conf_fail(reader, at, "is %s; expected %s", conf_setting_kind(setting),
+	                 conf_row_expected(row, expected));
 }

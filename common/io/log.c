@@ -47,7 +47,7 @@ __attribute__((format(printf, 3, 4))) static size_t line_print(char *line, size_
 }
 
 __attribute__((format(printf, 4, 0))) static void log_line(enum log_level level, const char *event, uint64_t suppressed,
-                                                          const char *format, va_list args)
+                                                           const char *format, va_list args)
 {
 	char line[LOG_LINE_MAX];
 	struct timespec now;

@@ -21,12 +21,13 @@ void log_set_level(enum log_level level);
 /* "error", "warn", "info", "debug" → *level. 0 or -EINVAL. */
 int log_level_parse(enum log_level *level, const char *name);
 
-/* `event` is a lower_case name; `format` gives the rest of the line ("" for none). One write(2) a line. A control byte that
- * comes in unquoted is written as '?', so a line stays a line. */
+/* `event` is a lower_case name; `format` gives the rest of the line ("" for none). One write(2) a line. A control byte
+ * that comes in unquoted is written as '?', so a line stays a line. */
 __attribute__((format(printf, 3, 4))) void log_event(enum log_level level, const char *event, const char *format, ...);
 
 /* A rate limit for events that the network can provoke: at most `burst` lines, then one per `interval_us`; the
- * line after a pause carries suppressed=N. One static instance per kind of event; zero-initialised but for the first two. */
+ * line after a pause carries suppressed=N. One static instance per kind of event; zero-initialised but for the first
+ * two. */
 struct log_limit {
 	unsigned burst;
 	uint64_t interval_us;
@@ -34,14 +35,17 @@ struct log_limit {
 	uint64_t last_us;
 	uint64_t suppressed;
 };
-#define LOG_LIMIT_DEFAULT { .burst = 10, .interval_us = 1000000 }
+#define LOG_LIMIT_DEFAULT                                                                                              \
+	{                                                                                                              \
+		.burst = 10, .interval_us = 1000000                                                                    \
+	}
 
 __attribute__((format(printf, 4, 5))) void log_limited(struct log_limit *limit, enum log_level level, const char *event,
-                                                      const char *format, ...);
+                                                       const char *format, ...);
 
-/* `text` as a value: as it is, or in quotes with \" \\ \n \r \t and \xNN (also for every byte from 0x7f on) where it holds
- * anything else than printable ASCII without space, quote, backslash and '='. NULL and "" become "". Cut to fit `size`
- * (at least 3), never inside an escape. Returns buf. */
+/* `text` as a value: as it is, or in quotes with \" \\ \n \r \t and \xNN (also for every byte from 0x7f on) where it
+ * holds anything else than printable ASCII without space, quote, backslash and '='. NULL and "" become "". Cut to fit
+ * `size` (at least 3), never inside an escape. Returns buf. */
 const char *log_value(char *buf, unsigned size, const char *text);
 
 #endif

@@ -17,7 +17,8 @@ struct addr sockaddr_to_addr(const struct sockaddr_storage *sa);
 /* "192.0.2.1:80", "[2001:db8::1]:80"; without port when it is 0; "none". Returns buf. */
 const char *sockaddr_text(char buf[SOCKADDR_TEXT_MAX], const struct addr *addr);
 
-/* "192.0.2.1" or "2001:db8::1" → addr with port 0; "::ffff:192.0.2.1" becomes IPv4. 0, or -EINVAL and *addr as it was. */
+/* "192.0.2.1" or "2001:db8::1" → addr with port 0; "::ffff:192.0.2.1" becomes IPv4. 0, or -EINVAL and *addr as it was.
+ */
 int sockaddr_parse(struct addr *addr, const char *text);
 
 #endif
