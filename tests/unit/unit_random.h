@@ -1,5 +1,5 @@
-/* unit_random: repeatable random numbers for tests (splitmix64, Steele, Lea and Flood, OOPSLA 2014). The state is the seed;
- * the same seed gives the same numbers on every machine.
+/* unit_random: repeatable random numbers for tests (splitmix64, Steele, Lea and Flood, OOPSLA 2014). The state is the
+ * seed; the same seed gives the same numbers on every machine.
  */
 #ifndef TESTS_UNIT_RANDOM_H
 #define TESTS_UNIT_RANDOM_H
