@@ -91,6 +91,12 @@ $(UNIT_TESTS): $(TST)/%: $(OBJ)/tests/%.o $(patsubst %.c,$(OBJ)/%.o,$(wildcard t
 $(IO_TESTS): $(TST)/%: $(OBJ)/tests/%.o $(patsubst %.c,$(OBJ)/%.o,$(wildcard tests/unit/unit_*.c)) $(LIBIO) $(LIBCORE)
 	$(call link,$(IO_LIBS) -lm)
 
+# Tests of tx_proxy's own modules link those objects besides the libraries.
+$(TST)/io/test_syn_parse: $(OBJ)/tx_proxy/syn_parse.o
+PROBE_OBJ := $(addprefix $(OBJ)/,tests/lab/intercept_probe.o $(addprefix tx_proxy/,intercept.o rules.o rules_system.o syn_parse.o))
+$(TST)/lab/intercept_probe: $(PROBE_OBJ) $(LIBIO) $(LIBCORE)
+	$(call link,$(CAPTURE_LIBS) $(IO_LIBS))
+
 tests: $(UNIT_TESTS) $(IO_TESTS)
 
 clean:
