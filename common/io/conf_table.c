@@ -61,8 +61,9 @@ static const struct conf_table path_table = {path_rows, sizeof(struct conf_path)
 static const struct conf_row limit_rows[] = {
 	{.name = "flows", FIELD(conf_limits, flows), .type = CONF_TYPE_NUMBER, .min = 1, .max = 1000000,
 	 .preset = "4096", .help = "flows of one session"},
-	{.name = "flow_window_bytes", FIELD(conf_limits, flow_window_bytes), .type = CONF_TYPE_SIZE, .min = 65536,
-	 .max = TEBIBYTE, .preset = "16M", .help = "most that one direction of a flow may have under way; at most memory_bytes / 4"},
+	{.name = "flow_window_bytes", FIELD(conf_limits, flow_window_bytes), .type = CONF_TYPE_SIZE,
+	 .min = 65536, .max = TEBIBYTE, .preset = "16M",
+	 .help = "most that one direction of a flow may have under way; at most memory_bytes / 4"},
 	{.name = "memory_bytes", FIELD(conf_limits, memory_bytes), .type = CONF_TYPE_SIZE, .min = 1 << 20,
 	 .max = TEBIBYTE, .preset = "512M", .help = "all buffers of one session"},
 	{.name = "session_timeout_ms", FIELD(conf_limits, session_timeout_ms), .type = CONF_TYPE_NUMBER, .min = 100,
