@@ -149,7 +149,8 @@ void page_store_write(struct page_store *store, uint64_t offset, const uint8_t *
 {
 	while (len) {
 		size_t piece = len;
-		memcpy(page_store_at(store, offset, &piece, NULL), bytes, piece);
+		uint8_t *to = page_store_at(store, offset, &piece, NULL);
+		memcpy(to, bytes, piece);
 		offset += piece;
 		bytes += piece;
 		len -= piece;
@@ -169,7 +170,8 @@ static void drop(struct page_store *store, uint64_t page_number)
 void page_store_trim(struct page_store *store, uint64_t from, uint64_t to)
 {
 	uint64_t first = (from + PAGE_BYTES - 1) / PAGE_BYTES;
-	for (uint64_t n = first; n * PAGE_BYTES < to && store->page_count; n++)
+	uint64_t slots_end = store->low / PAGE_BYTES + store->slot_count; /* slots of page numbers from here on are others' */
+	for (uint64_t n = first; n * PAGE_BYTES < to && n < slots_end; n++)
 		drop(store, n);
 }
 
