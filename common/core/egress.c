@@ -82,6 +82,11 @@ bool egress_has_next(const struct egress *e)
 	return e->lost || egress_sendable(e) || fin_next(e);
 }
 
+bool egress_full(const struct egress *e)
+{
+	return !e->lost && e->record_count >= EGRESS_RECORDS_MAX;
+}
+
 bool egress_done(const struct egress *e)
 {
 	return e->fin && e->acked == e->end + 1;

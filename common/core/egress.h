@@ -75,6 +75,8 @@ void egress_end(struct egress *e);
 uint64_t egress_sendable(const struct egress *e);
 /* Whether egress_next would give a piece. */
 bool egress_has_next(const struct egress *e);
+/* No further record fits: new bytes must wait for acks. */
+bool egress_full(const struct egress *e);
 /* Everything, and the FIN, has been acknowledged. */
 bool egress_done(const struct egress *e);
 

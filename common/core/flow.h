@@ -46,6 +46,7 @@ struct flow {
 	int32_t turn_bytes;                       /* what is left of its turn (deficit round robin) */
 
 	uint32_t open_stripes[2];  /* stripes that OPEN was sent on: until its result is here, DATA must follow on one of them */
+	bool open_sent;            /* at least once */
 	int32_t express_bytes;     /* what it may still send as a small flow; full again when nothing is in flight */
 
 	uint32_t window_bytes;     /* wish for the ingress window, grown by measurement */
@@ -54,6 +55,7 @@ struct flow {
 	uint64_t ack_due_us;       /* when an ack must go at the latest; 0: none is owed */
 	struct flow *ack_next, *ack_prev;
 	uint64_t reset_sent_us;    /* of RESET, to be repeated */
+	uint8_t resets_sent;
 	bool readable_told;        /* flow_readable was called and not all was taken since */
 	bool app_waits;            /* the owner found no room: gets flow_writable when there is some */
 };

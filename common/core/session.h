@@ -10,10 +10,12 @@
  *                          calls stripe_output for each stripe with something to write
  *     sleep until a socket is ready or session_next_us
  *
- * Callbacks are made from session_run only, so none of the calls above ever calls back. A callback may call any flow_…
- * function and session_stripe_lost; none may call session_free or session_run.
+ * Callbacks are made from session_run only, so none of the calls above ever calls back; the one exception is `event`, which only
+ * takes note. A callback may call any flow_… function and session_stripe_lost; none may call session_free or session_run.
+ * A flow's user pointer must not be NULL: the engine takes NULL for "the owner has gone".
  *
- * Memory: limits.memory_bytes bounds all pages: one half for egress, one half for ingress. Ingress memory is promised
+ * Memory: limits.memory_bytes bounds the session: 7/16 of it for pages of egress, 7/16 for pages of ingress, the rest for what
+ * keeps account of them. Ingress memory is promised
  * before it is advertised as a window, so what may arrive always has room; egress memory is
  * taken when the application's bytes are read, and when it ends reading stops.
  */

@@ -48,6 +48,7 @@ struct stripe {
 	uint32_t id;         /* ≥ 1, never used twice in a session */
 	uint16_t path;       /* index of its path */
 	uint16_t index;      /* of the stripe on its path */
+	bool express; /* of its path's express lane: bulk keeps off it while small flows are about */
 	bool backup;
 	enum stripe_state state;
 	const char *error; /* why the engine wants it closed, static text; NULL: it does not */

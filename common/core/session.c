@@ -1,0 +1,518 @@
+#include "session_internal.h"
+
+#include <assert.h>
+
+#include "memory.h"
+
+/* --- Life ---------------------------------------------------------------------------------------------------------*/
+
+struct session *session_new(const struct session_config *config, const struct session_ops *ops, void *user,
+                            uint64_t now_us)
+{
+	struct session *session = memory_new(1, sizeof *session);
+	if (!session)
+		return NULL;
+	session->ops = ops;
+	session->user = user;
+	session->config = *config;
+	if (session->config.limits.flow_window_bytes > WINDOW_MAX)
+		session->config.limits.flow_window_bytes = WINDOW_MAX;
+	session->now_us = session->down_us = session->heard_us = now_us;
+	session->hash_size = HASH_START;
+	session->hash = memory_new(session->hash_size, sizeof *session->hash);
+	if (config->role == SESSION_SERVER)
+		session->seen = memory_new(SEEN_IDS / 64, sizeof *session->seen);
+	/* An eighth is left for what is not pages: flows, records, ranges. */
+	size_t pages = (size_t)(config->limits.memory_bytes * 7 / 16 / sizeof(struct page));
+	page_pool_init(&session->egress_pool, pages);
+	page_pool_init(&session->ingress_pool, pages);
+	if (!session->hash || (config->role == SESSION_SERVER && !session->seen)) {
+		session_free(session);
+		return NULL;
+	}
+	return session;
+}
+
+static void free_flow(struct flow *flow)
+{
+	struct session *session = flow->session;
+	session_drop_control(flow, 0xff);
+	flow_leave_turn(flow);
+	window_release(flow);
+	egress_fini(&flow->egress);
+	ingress_fini(&flow->ingress);
+	session->flow_count--;
+	memory_free(flow);
+}
+
+static void free_stripe(struct stripe *stripe)
+{
+	stripe_output_clear(stripe);
+	memory_free(stripe->items);
+	stripe->session->stripe_count--;
+	memory_free(stripe);
+}
+
+void session_free(struct session *session)
+{
+	while (session->stripes) {
+		struct stripe *stripe = session->stripes;
+		session->stripes = stripe->next;
+		free_stripe(stripe);
+	}
+	for (uint32_t i = 0; session->hash && i < session->hash_size; i++) {
+		while (session->hash[i]) {
+			struct flow *flow = session->hash[i];
+			session->hash[i] = flow->hash_next;
+			free_flow(flow);
+		}
+	}
+	page_pool_fini(&session->egress_pool);
+	page_pool_fini(&session->ingress_pool);
+	memory_free(session->hash);
+	memory_free(session->seen);
+	memory_free(session);
+}
+
+void session_tell(struct session *session, enum session_event event, struct stripe *stripe, uint32_t flow,
+                  const char *text)
+{
+	struct session_event_info info = {event, stripe ? stripe->path : 0, stripe, flow, text};
+	session->ops->event(session->user, &info);
+}
+
+/* --- Flow table ---------------------------------------------------------------------------------------------------*/
+
+static struct flow **bucket_of(const struct session *session, uint32_t id)
+{
+	return &session->hash[id & (session->hash_size - 1)]; /* ids are given out in sequence */
+}
+
+struct flow *session_find_flow(const struct session *session, uint32_t id)
+{
+	struct flow *flow = *bucket_of(session, id);
+	while (flow && flow->id != id)
+		flow = flow->hash_next;
+	return flow && flow->state != FLOW_ENDED ? flow : NULL;
+}
+
+/* On failure the table only stays slower. */
+static void grow_hash(struct session *session)
+{
+	uint32_t size = session->hash_size * 2;
+	struct flow **hash = memory_new(size, sizeof *hash);
+	if (!hash)
+		return;
+	for (uint32_t i = 0; i < session->hash_size; i++) {
+		while (session->hash[i]) {
+			struct flow *flow = session->hash[i];
+			session->hash[i] = flow->hash_next;
+			flow->hash_next = hash[flow->id & (size - 1)];
+			hash[flow->id & (size - 1)] = flow;
+		}
+	}
+	memory_free(session->hash);
+	session->hash = hash;
+	session->hash_size = size;
+}
+
+struct flow *session_add_flow(struct session *session, uint32_t id, const struct syn *syn, enum flow_state state)
+{
+	if (session->flow_count >= session->config.limits.flows || !window_admits(session))
+		return NULL;
+	struct flow *flow = memory_new(1, sizeof *flow);
+	if (!flow)
+		return NULL;
+	if (session->flow_count >= session->hash_size)
+		grow_hash(session);
+	flow->session = session;
+	flow->id = id;
+	flow->state = state;
+	flow->syn = *syn;
+	egress_init(&flow->egress, &session->egress_pool);
+	ingress_init(&flow->ingress, &session->ingress_pool);
+	flow->express_bytes = EXPRESS_BYTES;
+	struct flow **bucket = bucket_of(session, id);
+	flow->hash_next = *bucket;
+	*bucket = flow;
+	session->flow_count++;
+	session->stats.flows_opened++;
+	window_start(flow);
+	return flow;
+}
+
+bool session_has_seen(const struct session *session, uint32_t id)
+{
+	if (session->config.role == SESSION_CLIENT || id > session->last_flow_id)
+		return id <= session->last_flow_id;
+	if (session->last_flow_id - id >= SEEN_IDS)
+		return true;
+	uint32_t bit = id % SEEN_IDS;
+	return session->seen[bit / 64] >> bit % 64 & 1;
+}
+
+void session_mark_seen(struct session *session, uint32_t id)
+{
+	if (id > session->last_flow_id) {
+		uint32_t from = session->last_flow_id + 1;
+		if (id - session->last_flow_id > SEEN_IDS)
+			from = id - SEEN_IDS + 1;
+		for (uint32_t n = from; n != id; n++)
+			session->seen[n % SEEN_IDS / 64] &= ~((uint64_t)1 << n % SEEN_IDS % 64);
+		session->last_flow_id = id;
+	}
+	session->seen[id % SEEN_IDS / 64] |= (uint64_t)1 << id % SEEN_IDS % 64;
+}
+
+void session_reset_all(struct session *session, enum reset_reason reason)
+{
+	for (uint32_t i = 0; i < session->hash_size; i++)
+		for (struct flow *flow = session->hash[i]; flow; flow = flow->hash_next)
+			flow_finish(flow, reason);
+	session->reply_count = 0;
+}
+
+/* --- What waits: events for the owner, control frames for the other side --------------------------------------------*/
+
+void session_add_event(struct flow *flow, uint8_t event)
+{
+	struct session *session = flow->session;
+	if (!flow->events) {
+		flow->event_next = NULL;
+		if (session->event_last)
+			session->event_last->event_next = flow;
+		else
+			session->event_first = flow;
+		session->event_last = flow;
+	}
+	flow->events |= event;
+}
+
+void session_add_control(struct flow *flow, uint8_t control)
+{
+	struct session *session = flow->session;
+	if (!flow->control) {
+		flow->control_next = NULL;
+		flow->control_prev = session->control_last;
+		if (session->control_last)
+			session->control_last->control_next = flow;
+		else
+			session->control_first = flow;
+		session->control_last = flow;
+	}
+	flow->control |= control;
+}
+
+void session_drop_control(struct flow *flow, uint8_t control)
+{
+	struct session *session = flow->session;
+	if (!flow->control)
+		return;
+	flow->control &= (uint8_t)~control;
+	if (flow->control)
+		return;
+	if (flow->control_prev)
+		flow->control_prev->control_next = flow->control_next;
+	else
+		session->control_first = flow->control_next;
+	if (flow->control_next)
+		flow->control_next->control_prev = flow->control_prev;
+	else
+		session->control_last = flow->control_prev;
+}
+
+void session_add_reply(struct session *session, enum frame_type type, uint32_t flow, enum open_status status)
+{
+	if (session->reply_count) {
+		uint32_t last = (session->reply_first + session->reply_count - 1) % REPLIES_MAX;
+		if (session->replies[last].flow == flow && session->replies[last].type == type)
+			return;
+	}
+	if (session->reply_count == REPLIES_MAX)
+		return; /* the other side asks again, or has its own deadline */
+	session->replies[(session->reply_first + session->reply_count) % REPLIES_MAX] =
+	        (struct reply){type, flow, status};
+	session->reply_count++;
+}
+
+/* --- Stripes ------------------------------------------------------------------------------------------------------*/
+
+static struct stripe *add_stripe(struct session *session, const struct hello *hello, void *user, uint64_t now_us)
+{
+	assert(hello->path < SESSION_PATHS_MAX);
+	session->now_us = now_us;
+	if (session->stripe_count >= SESSION_STRIPES_MAX)
+		return NULL;
+	struct stripe *stripe = memory_new(1, sizeof *stripe);
+	if (!stripe)
+		return NULL;
+	stripe->items = memory_new(STRIPE_OUTPUT_ITEMS, sizeof *stripe->items);
+	if (!stripe->items) {
+		memory_free(stripe);
+		return NULL;
+	}
+	stripe->session = session;
+	stripe->user = user;
+	stripe->id = ++session->last_stripe_id;
+	stripe->path = hello->path;
+	stripe->index = hello->index;
+	stripe->express = output_is_express(hello->index, hello->stripes);
+	stripe->backup = hello->backup;
+	stripe->pool = &session->egress_pool;
+	stripe->progress_us = stripe->heard_us = now_us;
+	frame_reader_init(&stripe->reader);
+	stripe->next = session->stripes;
+	session->stripes = stripe;
+	session->stripe_count++;
+	return stripe;
+}
+
+struct stripe *session_stripe_dialled(struct session *session, const struct hello *hello, void *user, uint64_t now_us)
+{
+	struct stripe *stripe = add_stripe(session, hello, user, now_us);
+	if (!stripe)
+		return NULL;
+	struct frame f = {.type = FRAME_HELLO, .hello = *hello};
+	memcpy(f.hello.session, session->config.id, FRAME_ID_BYTES);
+	output_frame(stripe, &f);
+	return stripe;
+}
+
+struct stripe *session_stripe_accepted(struct session *session, const struct hello *hello, void *user, uint64_t now_us)
+{
+	struct stripe *stripe = add_stripe(session, hello, user, now_us);
+	if (!stripe)
+		return NULL;
+	struct frame f = {.type = FRAME_WELCOME, .welcome = {.status = WELCOME_OK}};
+	memcpy(f.welcome.incarnation, session->config.incarnation, FRAME_ID_BYTES);
+	output_frame(stripe, &f);
+	session->heard_us = now_us;
+	session_set_stripe_state(stripe, STRIPE_UP);
+	return stripe;
+}
+
+static bool counts_as_up(enum stripe_state state)
+{
+	return state == STRIPE_UP || state == STRIPE_STALE;
+}
+
+void session_set_stripe_state(struct stripe *stripe, enum stripe_state state)
+{
+	struct session *session = stripe->session;
+	struct path *path = &session->paths[stripe->path];
+	enum stripe_state old = stripe->state;
+	assert(old != STRIPE_DEAD && state != STRIPE_HANDSHAKE && old != state);
+	assert(state != STRIPE_STALE || old == STRIPE_UP);
+	stripe->state = state;
+	if (counts_as_up(state) && !counts_as_up(old)) {
+		session->stripes_up++;
+		path->stripes_up++;
+		stripe->progress_us = session->now_us;
+		session_tell(session, SESSION_STRIPE_UP, stripe, 0, NULL);
+		if (path->stripes_up == 1)
+			session_tell(session, SESSION_PATH_UP, stripe, 0, NULL);
+		if (session->stripes_up == 1) {
+			session->down_us = 0;
+			session->asked_us = 0;
+			session_tell(session, SESSION_UP, stripe, 0, NULL);
+		}
+	} else if (state == STRIPE_STALE) {
+		session_tell(session, SESSION_STRIPE_STALE, stripe, 0, NULL);
+	} else if (old == STRIPE_STALE && state == STRIPE_UP) {
+		session_tell(session, SESSION_STRIPE_BACK, stripe, 0, NULL);
+	} else if (state == STRIPE_DEAD && counts_as_up(old)) {
+		session->stripes_up--;
+		path->stripes_up--;
+		if (!path->stripes_up)
+			session_tell(session, SESSION_PATH_DOWN, stripe, 0, NULL);
+		if (!session->stripes_up) {
+			session->down_us = session->now_us;
+			session_tell(session, SESSION_DOWN, stripe, 0, NULL);
+		}
+	}
+}
+
+struct stripe *session_find_stripe(const struct session *session, uint32_t id)
+{
+	struct stripe *stripe = session->stripes;
+	while (stripe && stripe->id != id)
+		stripe = stripe->next;
+	return stripe;
+}
+
+/* OPEN, and what must follow it on the same stripe, starts again on another. */
+static void reopen_elsewhere(struct flow *flow, uint32_t stripe_id)
+{
+	for (unsigned i = 0; i < 2; i++)
+		if (flow->open_stripes[i] == stripe_id)
+			flow->open_stripes[i] = 0;
+	if (flow->state == FLOW_OPENING && !flow->open_stripes[0] && !flow->open_stripes[1])
+		session_add_control(flow, FLOW_CONTROL_OPEN);
+}
+
+void session_stripe_lost(struct stripe *stripe, uint64_t now_us)
+{
+	struct session *session = stripe->session;
+	session->now_us = now_us;
+	stripe->user = NULL;
+	if (stripe->state == STRIPE_DEAD)
+		return;
+	session_set_stripe_state(stripe, STRIPE_DEAD);
+	session->dead_stripes = true;
+	stripe_output_clear(stripe);
+	bool server = session->config.role == SESSION_SERVER;
+	for (uint32_t i = 0; i < session->hash_size; i++) {
+		for (struct flow *flow = session->hash[i]; flow; flow = flow->hash_next) {
+			reopen_elsewhere(flow, stripe->id);
+			if (egress_stripe_lost(&flow->egress, stripe->id))
+				flow_update_turn(flow);
+			/* What it carried besides data cannot be told: control frames are idempotent and go again. */
+			if (flow->state == FLOW_OPEN)
+				session_add_control(flow, FLOW_CONTROL_ACK | (server ? FLOW_CONTROL_RESULT : 0));
+			else if (flow->state == FLOW_RESETTING)
+				session_add_control(flow, FLOW_CONTROL_RESET);
+		}
+	}
+}
+
+static void free_dead_stripes(struct session *session)
+{
+	struct stripe **link = &session->stripes;
+	while (*link) {
+		struct stripe *stripe = *link;
+		if (stripe->state == STRIPE_DEAD) {
+			*link = stripe->next;
+			free_stripe(stripe);
+		} else {
+			link = &stripe->next;
+		}
+	}
+	session->dead_stripes = false;
+}
+
+const struct stripe *session_first_stripe(const struct session *session)
+{
+	return session->stripes;
+}
+
+/* --- The round ----------------------------------------------------------------------------------------------------*/
+
+static void free_ended_flows(struct session *session)
+{
+	struct flow **link = &session->ended;
+	while (*link) {
+		struct flow *flow = *link;
+		if (flow->events) {
+			link = &flow->turn_next;
+			continue;
+		}
+		*link = flow->turn_next;
+		struct flow **bucket = bucket_of(session, flow->id);
+		while (*bucket != flow)
+			bucket = &(*bucket)->hash_next;
+		*bucket = flow->hash_next;
+		free_flow(flow);
+	}
+}
+
+static void make_callbacks(struct flow *flow, uint8_t events)
+{
+	struct session *session = flow->session;
+	const struct session_ops *ops = session->ops;
+	/* Any callback may end the flow's ownership (user NULL): the others are then void. */
+	if (events & FLOW_EVENT_OPEN && flow->state == FLOW_CONNECTING)
+		ops->flow_open(session->user, flow);
+	if (events & FLOW_EVENT_RESULT && flow->user) {
+		ops->flow_result(session->user, flow, flow->open_status);
+		if (flow->open_status != OPEN_CONNECTED)
+			flow->user = NULL;
+	}
+	if (events & FLOW_EVENT_ENDED) {
+		if (flow->user)
+			ops->flow_ended(session->user, flow, flow->reason);
+		flow->user = NULL;
+		return;
+	}
+	if (!flow->user)
+		return;
+	if (events & FLOW_EVENT_READABLE && flow->state == FLOW_OPEN && !flow->readable_told && (ingress_readable(&flow->ingress) || flow_at_end(flow))) {
+		flow->readable_told = true;
+		ops->flow_readable(session->user, flow);
+	}
+	if (events & FLOW_EVENT_WRITABLE && flow->app_waits && flow->user) {
+		flow->app_waits = false;
+		ops->flow_writable(session->user, flow);
+	}
+}
+
+static void dispatch(struct session *session)
+{
+	while (session->event_first) {
+		struct flow *flow = session->event_first;
+		uint8_t events = flow->events;
+		session->event_first = flow->event_next;
+		if (!session->event_first)
+			session->event_last = NULL;
+		flow->events = 0;
+		make_callbacks(flow, events);
+	}
+}
+
+/* Flows that found the egress pool empty try again once an eighth of it is free. */
+static void wake_starved(struct session *session)
+{
+	const struct page_pool *pool = &session->egress_pool;
+	if (!session->egress_starved || pool->used > pool->limit - pool->limit / 8)
+		return;
+	session->egress_starved = false;
+	for (uint32_t i = 0; i < session->hash_size; i++)
+		for (struct flow *flow = session->hash[i]; flow; flow = flow->hash_next)
+			if (flow->app_waits)
+				session_add_event(flow, FLOW_EVENT_WRITABLE);
+}
+
+void session_run(struct session *session, uint64_t now_us)
+{
+	session->now_us = now_us;
+	time_run(session);
+	wake_starved(session);
+	dispatch(session);
+	window_acks_due(session);
+	output_run(session);
+	free_ended_flows(session);
+	if (session->dead_stripes)
+		free_dead_stripes(session);
+}
+
+static bool any_stripe_works(const struct session *session)
+{
+	for (const struct stripe *stripe = session->stripes; stripe; stripe = stripe->next)
+		if (stripe->state == STRIPE_UP && !stripe->error)
+			return true;
+	return false;
+}
+
+bool session_can_open(const struct session *session)
+{
+	return session->config.role == SESSION_CLIENT && any_stripe_works(session) && !session->goaway_heard &&
+	       !session->goaway_sent && time_far_end_answers(session) &&
+	       session->flow_count < session->config.limits.flows && window_admits(session);
+}
+
+void session_goaway(struct session *session, uint64_t now_us)
+{
+	session->now_us = now_us;
+	if (!session->goaway_sent)
+		session->goaway_due = true;
+	session->goaway_sent = true;
+}
+
+void session_get_stats(const struct session *session, struct session_stats *stats)
+{
+	*stats = session->stats;
+	stats->flows = session->flow_count;
+	stats->stripes_up = session->stripes_up;
+	stats->egress_pages = session->egress_pool.used;
+	stats->ingress_pages = session->ingress_pool.used;
+	stats->promised_bytes = session->promised_bytes;
+}

@@ -1,0 +1,247 @@
+/* The flow_… functions of flow.h, and how a flow begins and ends. */
+#include "session_internal.h"
+
+#include <assert.h>
+
+struct flow *session_open(struct session *session, const struct syn *syn, void *user, uint64_t now_us)
+{
+	assert(user);
+	session->now_us = now_us;
+	if (!session_can_open(session) || session->last_flow_id == UINT32_MAX)
+		return NULL;
+	struct flow *flow = session_add_flow(session, session->last_flow_id + 1, syn, FLOW_OPENING);
+	if (!flow)
+		return NULL;
+	session->last_flow_id++;
+	flow->user = user;
+	session_add_control(flow, FLOW_CONTROL_OPEN);
+	return flow;
+}
+
+/* --- Turns --------------------------------------------------------------------------------------------------------*/
+
+static bool may_send_data(const struct flow *flow)
+{
+	/* DATA may not come before OPEN: until its result is here, an OPEN must have gone out (session_out.c pins the stripe). */
+	if (flow->state == FLOW_OPENING)
+		return flow->open_stripes[0] || flow->open_stripes[1];
+	return flow->state == FLOW_OPEN;
+}
+
+void flow_leave_turn(struct flow *flow)
+{
+	struct flow_list *list = &flow->session->turns[flow->turn_list];
+	if (flow->turn_list == TURN_NONE)
+		return;
+	if (flow->turn_prev)
+		flow->turn_prev->turn_next = flow->turn_next;
+	else
+		list->first = flow->turn_next;
+	if (flow->turn_next)
+		flow->turn_next->turn_prev = flow->turn_prev;
+	else
+		list->last = flow->turn_prev;
+	list->count--;
+	flow->turn_list = TURN_NONE;
+}
+
+void flow_update_turn(struct flow *flow)
+{
+	uint8_t want = TURN_NONE;
+	if (may_send_data(flow) && egress_has_next(&flow->egress))
+		want = flow->express_bytes > 0 ? TURN_EXPRESS : TURN_BULK;
+	if (want == flow->turn_list)
+		return;
+	flow_leave_turn(flow);
+	if (want == TURN_NONE)
+		return;
+	struct flow_list *list = &flow->session->turns[want];
+	flow->turn_next = NULL;
+	flow->turn_prev = list->last;
+	if (list->last)
+		list->last->turn_next = flow;
+	else
+		list->first = flow;
+	list->last = flow;
+	list->count++;
+	flow->turn_list = want;
+	flow->turn_bytes = TURN_BYTES;
+}
+
+/* --- Ends ---------------------------------------------------------------------------------------------------------*/
+
+void flow_finish(struct flow *flow, enum reset_reason reason)
+{
+	struct session *session = flow->session;
+	if (flow->state == FLOW_ENDED)
+		return;
+	flow_leave_turn(flow);
+	session_drop_control(flow, 0xff);
+	window_release(flow);
+	egress_fini(&flow->egress);
+	ingress_fini(&flow->ingress);
+	flow->state = FLOW_ENDED;
+	flow->reason = reason;
+	flow->turn_next = session->ended;
+	session->ended = flow;
+	session->stats.flows_ended++;
+	session->stats.flows_reset += reason != RESET_NONE;
+	session_add_event(flow, FLOW_EVENT_ENDED);
+}
+
+void flow_check_done(struct flow *flow)
+{
+	/* The last data ack must be out as well, or the other side never ends. */
+	if (flow->state == FLOW_OPEN && egress_done(&flow->egress) && flow->ingress.end_taken && !flow->control)
+		flow_finish(flow, RESET_NONE);
+}
+
+/* Frees what the flow holds and leaves only what it takes to get the RESET across. */
+static void start_resetting(struct flow *flow, enum reset_reason reason)
+{
+	flow_leave_turn(flow);
+	session_drop_control(flow, 0xff);
+	window_release(flow);
+	egress_fini(&flow->egress);
+	ingress_fini(&flow->ingress);
+	flow->state = FLOW_RESETTING;
+	flow->reason = reason;
+	session_add_control(flow, FLOW_CONTROL_RESET);
+}
+
+void flow_reset(struct flow *flow, enum reset_reason reason)
+{
+	assert(reason != RESET_NONE && reason != RESET_SESSION);
+	flow->user = NULL;
+	if (flow->state == FLOW_RESETTING || flow->state == FLOW_ENDED)
+		return;
+	/* The other side has never heard of it: nothing to take back. */
+	bool unheard = flow->state == FLOW_OPENING && flow->control & FLOW_CONTROL_OPEN && !flow->open_sent;
+	if (unheard)
+		flow_finish(flow, reason);
+	else
+		start_resetting(flow, reason);
+}
+
+void flow_break(struct flow *flow, enum reset_reason reason, const char *why)
+{
+	struct session *session = flow->session;
+	void *user = flow->user;
+	if (flow->state == FLOW_RESETTING || flow->state == FLOW_ENDED)
+		return;
+	session_tell(session, SESSION_FLOW_BROKEN, NULL, flow->id, why);
+	start_resetting(flow, reason);
+	flow->user = user; /* which must still be told; make_callbacks then forgets it */
+	session_add_event(flow, FLOW_EVENT_ENDED);
+}
+
+void flow_connected(struct flow *flow, enum open_status status)
+{
+	if (flow->state != FLOW_CONNECTING)
+		return;
+	flow->open_status = status;
+	if (status == OPEN_CONNECTED) {
+		flow->state = FLOW_OPEN;
+		session_add_control(flow, FLOW_CONTROL_RESULT);
+		session_add_event(flow, FLOW_EVENT_READABLE); /* the first data came with OPEN */
+		return;
+	}
+	session_add_reply(flow->session, FRAME_OPEN_RESULT, flow->id, status);
+	flow->user = NULL;
+	flow_finish(flow, RESET_ABORTED);
+}
+
+/* --- Application → egress -----------------------------------------------------------------------------------------*/
+
+static bool live(const struct flow *flow)
+{
+	return flow->state == FLOW_OPEN || flow->state == FLOW_OPENING;
+}
+
+/* Every flow may have one page; beyond that it may hold no more than what is still free, so that the pool is shared among
+ * whatever number of flows want it (dynamic thresholds, Choudhury and Hahne, IEEE/ACM ToN 1998). */
+static bool pool_allows(const struct flow *flow)
+{
+	const struct page_pool *pool = &flow->session->egress_pool;
+	size_t held_back = flow->session->flow_count;
+	if (flow->egress.store.page_count == 0)
+		return true;
+	if (pool->used + held_back >= pool->limit)
+		return false;
+	return flow->egress.store.page_count < pool->limit - held_back - pool->used;
+}
+
+unsigned flow_reserve(struct flow *flow, size_t len, struct iovec *slices, unsigned max)
+{
+	int count = 0;
+	if (!live(flow))
+		return 0;
+	if (egress_room(&flow->egress)) {
+		if (pool_allows(flow))
+			count = egress_reserve(&flow->egress, len, slices, max);
+		if (count <= 0)
+			flow->session->egress_starved = true;
+	}
+	if (count <= 0)
+		flow->app_waits = true;
+	return count > 0 ? (unsigned)count : 0;
+}
+
+/* New bytes after a pause: the flow counts as small again. */
+static void something_to_send(struct flow *flow, bool was_idle)
+{
+	if (was_idle)
+		flow->express_bytes = EXPRESS_BYTES;
+	flow_update_turn(flow);
+}
+
+void flow_commit(struct flow *flow, size_t len)
+{
+	if (!live(flow))
+		return;
+	bool was_idle = flow->egress.acked == flow->egress.end;
+	egress_commit(&flow->egress, len);
+	flow->session->stats.bytes_out += len;
+	if (len)
+		something_to_send(flow, was_idle);
+}
+
+void flow_end(struct flow *flow)
+{
+	if (!live(flow) || flow->egress.fin)
+		return;
+	bool was_idle = flow->egress.acked == flow->egress.end;
+	egress_end(&flow->egress);
+	something_to_send(flow, was_idle);
+}
+
+/* --- Ingress → application ----------------------------------------------------------------------------------------*/
+
+unsigned flow_peek(const struct flow *flow, struct iovec *slices, unsigned max)
+{
+	return live(flow) ? ingress_peek(&flow->ingress, slices, max) : 0;
+}
+
+void flow_consume(struct flow *flow, size_t len)
+{
+	if (!live(flow))
+		return;
+	ingress_consume(&flow->ingress, len);
+	flow->session->stats.bytes_in += len;
+	if (!ingress_readable(&flow->ingress))
+		flow->readable_told = false;
+	window_update(flow);
+}
+
+bool flow_at_end(const struct flow *flow)
+{
+	return live(flow) && ingress_at_end(&flow->ingress) && !flow->ingress.end_taken;
+}
+
+void flow_end_taken(struct flow *flow)
+{
+	if (!live(flow))
+		return;
+	flow->ingress.end_taken = true;
+	flow_check_done(flow);
+}

@@ -1,0 +1,154 @@
+/* session_internal: what the engine's own files share. Nobody else includes it.
+ *
+ *   session.c         life of the session; callbacks; flow and stripe tables
+ *   session_flow.c    the flow_… functions of flow.h, and how a flow begins and ends
+ *   session_window.c  ingress memory: what is promised, what is advertised, when a data ack is owed
+ *   session_in.c      frames from stripes → flows
+ *   session_out.c     flows → frames to stripes
+ *   session_time.c    liveness, stale stripes, reinjection of what is held up, timeouts
+ */
+#ifndef PAIR_CORE_SESSION_INTERNAL_H
+#define PAIR_CORE_SESSION_INTERNAL_H
+
+#include "sched.h"
+#include "session.h"
+
+enum {
+	EXPRESS_BYTES = 65536,          /* a flow is small until it sent so much without a pause */
+	TURN_BYTES = 32768,             /* of a flow before the next one's turn */
+	ACK_DELAY_US = 5000,            /* a data ack waits at most so long for company */
+	ACK_BYTES = 65536,              /* and for at most so many bytes */
+	TICK_US = 20000,                /* timers' grain while flows are moving */
+	PING_IDLE_US = 5000000,         /* each path is asked that often when nothing else tells that it lives */
+	PING_IDLE_MAX_US = 30000000,    /* and each of its stripes at least that often (NAT mappings) */
+	PING_BUSY_US = 500000,          /* while an answer is missing */
+	ANSWER_MIN_US = 1000000,        /* no sooner is the far end taken for gone */
+	STALE_MIN_US = 300000,          /* no sooner is a stripe taken for stale */
+	LANE_US = 2000000,              /* the express lane stays reserved so long after its last use */
+	RESET_REPEAT_US = 1000000,
+	RESET_REPEATS = 20,
+	WINDOW_START_MAX = 1048576,
+	WINDOW_MAX = 1 << 30,
+	SEEN_IDS = 65536,               /* flow ids remembered as used, below the highest */
+	REPLIES_MAX = 1024,
+	HASH_START = 256,               /* buckets, a power of two */
+	REINJECT_PER_TICK = 32          /* records of one flow */
+};
+
+enum { TURN_NONE, TURN_EXPRESS, TURN_BULK, TURN_LISTS };
+
+struct flow_list {
+	struct flow *first, *last;
+	uint32_t count;
+};
+
+/* An answer about a flow that has no struct flow (any more). */
+struct reply {
+	enum frame_type type; /* GONE or OPEN_RESULT */
+	uint32_t flow;
+	enum open_status status;
+};
+
+struct path {
+	unsigned stripes_up; /* stale ones too */
+	uint64_t pinged_us;
+	unsigned ping_turn; /* which of its stripes is asked next */
+};
+
+struct session {
+	const struct session_ops *ops;
+	void *user;
+	struct session_config config;
+	uint64_t now_us;
+
+	struct stripe *stripes; /* newest first, dead ones until the next session_run */
+	uint32_t stripe_count;
+	uint32_t stripes_up; /* STRIPE_UP and STRIPE_STALE */
+	uint32_t last_stripe_id;
+	struct path paths[SESSION_PATHS_MAX];
+	bool dead_stripes; /* some are to be freed */
+
+	struct flow **hash;
+	uint32_t hash_size;
+	uint32_t flow_count;
+	struct flow *ended;     /* in the table in FLOW_ENDED, linked by turn_next, to be freed */
+	uint32_t last_flow_id;  /* client: last one given out; server: highest one seen */
+	uint64_t *seen;         /* server: bit id % SEEN_IDS: that id was opened; for ids in (last − SEEN_IDS, last] */
+
+	struct page_pool egress_pool, ingress_pool;
+	uint64_t promised_bytes; /* of the ingress pool; ≤ its size */
+	bool egress_starved;     /* some flow found the egress pool empty */
+
+	struct flow_list turns[TURN_LISTS]; /* linked by turn_next/turn_prev */
+	struct flow *control_first, *control_last;
+	struct flow *event_first, *event_last;
+	struct flow *ack_first, *ack_last; /* in order of ack_due_us */
+	struct reply replies[REPLIES_MAX];
+	uint32_t reply_first, reply_count;
+
+	bool incarnation_known;
+	uint8_t incarnation[FRAME_ID_BYTES];
+	bool goaway_sent, goaway_due, goaway_heard;
+	uint64_t heard_us;   /* last byte from the other side */
+	uint64_t asked_us;   /* since when an answer is missing; 0: none is */
+	uint64_t down_us;    /* since when no stripe is up; 0: one is */
+	uint64_t tick_us;    /* next one */
+	bool moving;         /* some flow waits for the other side: ticks are needed */
+	uint64_t lane_until_us;
+	uint64_t loss_sent, loss_lost; /* segments, recent: decayed by halves */
+
+	struct session_stats stats;
+};
+
+/* --- session.c */
+void session_tell(struct session *session, enum session_event event, struct stripe *stripe, uint32_t flow,
+                  const char *text);
+struct flow *session_find_flow(const struct session *session, uint32_t id);
+struct flow *session_add_flow(struct session *session, uint32_t id, const struct syn *syn, enum flow_state state);
+bool session_has_seen(const struct session *session, uint32_t id);
+void session_mark_seen(struct session *session, uint32_t id);
+void session_reset_all(struct session *session, enum reset_reason reason);
+void session_add_event(struct flow *flow, uint8_t event);
+void session_add_control(struct flow *flow, uint8_t control);
+void session_drop_control(struct flow *flow, uint8_t control);
+void session_add_reply(struct session *session, enum frame_type type, uint32_t flow, enum open_status status);
+struct stripe *session_find_stripe(const struct session *session, uint32_t id);
+void session_set_stripe_state(struct stripe *stripe, enum stripe_state state);
+
+/* --- session_flow.c */
+/* The flow has ended: its owner is told (unless gone), what it holds is freed with the next session_run. */
+void flow_finish(struct flow *flow, enum reset_reason reason);
+/* Ends the flow in order once both directions are through. */
+void flow_check_done(struct flow *flow);
+/* The other side broke the flow's rules, or memory failed: RESET goes out and the owner is told. */
+void flow_break(struct flow *flow, enum reset_reason reason, const char *why);
+/* Puts the flow in the list that its turn is in, or out of it. Call it whenever it may have got something to send. */
+void flow_update_turn(struct flow *flow);
+void flow_leave_turn(struct flow *flow);
+
+/* --- session_window.c */
+void window_start(struct flow *flow);
+bool window_admits(const struct session *session);
+/* After bytes arrived or were consumed: moves the edge where memory allows, and sees to it that an ack goes out. */
+void window_update(struct flow *flow);
+void window_release(struct flow *flow); /* gives its promise back */
+void window_ack_sent(struct flow *flow);
+void window_acks_due(struct session *session);
+
+/* --- session_out.c */
+void output_run(struct session *session);
+/* Whether anything waits for a stripe. */
+bool output_waits(const struct session *session);
+/* Puts a frame without payload into the stripe's output. */
+void output_frame(struct stripe *stripe, const struct frame *f);
+/* Whether stripe `index` of a path with `stripes` is of the express lane. */
+bool output_is_express(unsigned index, unsigned stripes);
+
+/* --- session_time.c */
+void time_run(struct session *session);
+/* Whether the far end answers, as far as is known. */
+bool time_far_end_answers(const struct session *session);
+/* Something was sent that must be answered. */
+void time_asked(struct session *session);
+
+#endif

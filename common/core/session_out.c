@@ -1,0 +1,386 @@
+/* Flows → frames to stripes: what is sent next, and on which stripe. Late binding: frames are made only for stripes that say they have room.
+ *
+ * Order: control frames (they are few, small and let go what waits), then small flows, then bulk, each by deficit round
+ * robin (Shreedhar and Varghese, SIGCOMM 1995); new flows first is what fq_codel does (RFC 8290, 4.1).
+ */
+#include "session_internal.h"
+
+#include <assert.h>
+
+enum {
+	ROOM_MIN = 2048,          /* less room than this is none: tiny frames cost more than they bring */
+	FRAME_MIN = 1400,         /* payload of the smallest bulk frame */
+	FRAME_UNKNOWN = 8192,     /* payload while the stripe's rate is not known */
+	FRAME_TIME_US = 5000,     /* a frame holds about so much time of its stripe */
+	MEASURE_US = 1000,        /* a stripe's figures are older than this: measure again */
+	LOSS_WINDOW = 20000,      /* segments over which loss is remembered */
+	LOSS_UNKNOWN = 1000,      /* fewer segments than this tell nothing */
+	LOSS_PER_MILLE = 1        /* copies are worth it from here on */
+};
+
+/* What one run works with: the usable stripes and their state, kept up to date while frames are put in. */
+struct run {
+	struct session *session;
+	struct stripe *stripes[SESSION_STRIPES_MAX];
+	struct sched_choice choices[SESSION_STRIPES_MAX];
+	size_t count;
+	bool lane_reserved;
+	bool copies; /* small flows' frames travel twice */
+};
+
+bool output_is_express(unsigned index, unsigned stripes)
+{
+	/* With few stripes a lane would cost too much of the path. */
+	unsigned lane = stripes < 4 ? 0 : stripes < 16 ? 2 : stripes / 8;
+	return index < lane;
+}
+
+void output_frame(struct stripe *stripe, const struct frame *f)
+{
+	uint8_t head[FRAME_HEAD_MAX];
+	assert(!f->payload_len);
+	if (!stripe_output_fits(stripe, 0))
+		return; /* never for control frames: output_run looks first */
+	uint32_t len = frame_encode_head(head, f);
+	stripe_output_head(stripe, head, len);
+	stripe->room_bytes -= stripe->room_bytes < len ? stripe->room_bytes : len;
+}
+
+/* --- The stripes of this run --------------------------------------------------------------------------------------*/
+
+static void look_at(struct run *run, size_t i)
+{
+	const struct stripe *stripe = run->stripes[i];
+	run->choices[i] = (struct sched_choice){
+	        .usable = stripe->state == STRIPE_UP && !stripe->error,
+	        .express = stripe->express,
+	        .backup = stripe->backup,
+	        .in_recovery = stripe->info.in_recovery,
+	        .srtt_us = stripe->info.srtt_us,
+	        .rate_Bps = stripe->info.rate_Bps,
+	        .backlog_bytes = stripe_backlog_bytes(stripe),
+	        .room_bytes = stripe->room_bytes >= ROOM_MIN && stripe_output_fits(stripe, 8) ? stripe->room_bytes : 0,
+	};
+}
+
+static void start_run(struct run *run, struct session *session)
+{
+	*run = (struct run){.session = session, .lane_reserved = session->now_us < session->lane_until_us};
+	for (struct stripe *stripe = session->stripes; stripe; stripe = stripe->next) {
+		if (stripe->state != STRIPE_UP && stripe->state != STRIPE_STALE)
+			continue;
+		if (!stripe->error && session->now_us - stripe->info_us >= MEASURE_US)
+			session->ops->stripe_measure(session->user, stripe);
+		if (stripe->state == STRIPE_DEAD)
+			continue;
+		run->stripes[run->count] = stripe;
+		look_at(run, run->count++);
+	}
+	run->copies = session->loss_sent < LOSS_UNKNOWN ||
+	              session->loss_lost * 1000 >= session->loss_sent * LOSS_PER_MILLE;
+}
+
+void session_stripe_info(struct stripe *stripe, const struct stripe_info *info, uint32_t room_bytes, uint64_t now_us)
+{
+	struct session *session = stripe->session;
+	const struct stripe_info *old = &stripe->info;
+	bool progress = info->acked_bytes != old->acked_bytes || (!info->in_flight_bytes && !info->notsent_bytes);
+
+	session->now_us = now_us;
+	if (info->sent_segments >= old->sent_segments && info->lost_segments >= old->lost_segments) {
+		session->loss_sent += info->sent_segments - old->sent_segments;
+		session->loss_lost += info->lost_segments - old->lost_segments;
+		if (session->loss_sent > LOSS_WINDOW) {
+			session->loss_sent /= 2;
+			session->loss_lost /= 2;
+		}
+	}
+	stripe->info = *info;
+	stripe->info_us = now_us;
+	stripe->room_bytes = room_bytes;
+	if (progress)
+		stripe->progress_us = now_us;
+	if (progress && stripe->state == STRIPE_STALE)
+		session_set_stripe_state(stripe, STRIPE_UP);
+}
+
+/* --- Control frames -----------------------------------------------------------------------------------------------*/
+
+/* Puts a control frame on the best stripe, and with `twice` on a second one. False: no stripe takes it now. */
+static bool send_control(struct run *run, const struct frame *f, bool twice, uint32_t on[2])
+{
+	int first = sched_pick(run->choices, run->count, SCHED_EXPRESS, FRAME_HEAD_MAX, false, -1);
+	if (first < 0)
+		return false;
+	output_frame(run->stripes[first], f);
+	look_at(run, (size_t)first);
+	on[0] = run->stripes[first]->id;
+	on[1] = 0;
+	int second = twice ? sched_pick(run->choices, run->count, SCHED_EXPRESS, FRAME_HEAD_MAX, false, first) : -1;
+	if (second >= 0) {
+		struct frame copy = *f;
+		if (f->type == FRAME_OPEN)
+			copy.flags |= FRAME_FLAG_COPY;
+		output_frame(run->stripes[second], &copy);
+		look_at(run, (size_t)second);
+		on[1] = run->stripes[second]->id;
+	}
+	return true;
+}
+
+static bool send_flow_control(struct run *run, struct flow *flow)
+{
+	struct session *session = run->session;
+	struct frame f = {.flow = flow->id};
+	uint32_t on[2];
+
+	if (flow->control & FLOW_CONTROL_OPEN) {
+		f.type = FRAME_OPEN;
+		f.open.syn = flow->syn;
+		f.open.window_edge = flow->ingress.edge;
+		if (!send_control(run, &f, run->copies, flow->open_stripes))
+			return false;
+		flow->open_sent = true;
+		time_asked(session);
+		session_drop_control(flow, FLOW_CONTROL_OPEN);
+		flow_update_turn(flow);
+	}
+	if (flow->control & FLOW_CONTROL_RESULT) {
+		f.type = FRAME_OPEN_RESULT;
+		f.result.status = OPEN_CONNECTED;
+		f.result.window_edge = flow->ingress.edge;
+		if (!send_control(run, &f, run->copies, on))
+			return false;
+		session_drop_control(flow, FLOW_CONTROL_RESULT);
+		flow_update_turn(flow);
+	}
+	if (flow->control & FLOW_CONTROL_ACK) {
+		f.type = FRAME_ACK;
+		f.ack.offset = flow->ingress.next;
+		f.ack.edge = flow->ingress.edge;
+		/* The last ack of a direction ends the flow at the other side: as small flows, it should not wait for a repair. */
+		if (!send_control(run, &f, run->copies && flow->ingress.next > flow->ingress.end, on))
+			return false;
+		window_ack_sent(flow);
+		session_drop_control(flow, FLOW_CONTROL_ACK);
+	}
+	if (flow->control & FLOW_CONTROL_RESET) {
+		f.type = FRAME_RESET;
+		f.reason = flow->reason;
+		if (!send_control(run, &f, run->copies, on))
+			return false;
+		session->moving = true;
+		flow->reset_sent_us = session->now_us;
+		flow->resets_sent++;
+		session_drop_control(flow, FLOW_CONTROL_RESET);
+	}
+	flow_check_done(flow);
+	return true;
+}
+
+static void send_replies(struct run *run)
+{
+	struct session *session = run->session;
+	uint32_t on[2];
+	while (session->reply_count) {
+		const struct reply *reply = &session->replies[session->reply_first];
+		struct frame f = {.type = reply->type, .flow = reply->flow};
+		if (reply->type == FRAME_OPEN_RESULT)
+			f.result.status = reply->status;
+		if (!send_control(run, &f, run->copies && reply->type == FRAME_OPEN_RESULT, on))
+			return;
+		session->reply_first = (session->reply_first + 1) % REPLIES_MAX;
+		session->reply_count--;
+	}
+}
+
+static void send_stripe_control(struct run *run)
+{
+	struct session *session = run->session;
+	for (size_t i = 0; i < run->count; i++) {
+		struct stripe *stripe = run->stripes[i];
+		if (!stripe_output_fits(stripe, 4))
+			continue;
+		if (session->goaway_due)
+			output_frame(stripe, &(struct frame){.type = FRAME_GOAWAY});
+		if (stripe->pong_due)
+			output_frame(stripe, &(struct frame){.type = FRAME_PONG, .token = stripe->pong_token});
+		if (stripe->ping_due) {
+			output_frame(stripe, &(struct frame){.type = FRAME_PING, .token = session->now_us});
+			stripe->ping_sent_us = session->now_us;
+			time_asked(session);
+		}
+		stripe->pong_due = stripe->ping_due = false;
+		look_at(run, i);
+	}
+	if (run->count)
+		session->goaway_due = false;
+}
+
+/* --- Data ---------------------------------------------------------------------------------------------------------*/
+
+/* Payload for a new frame on the stripe: a few milliseconds of its rate, ending with a page where that is possible
+ * (fewer slices), and no more than its room. */
+static uint32_t frame_size(const struct sched_choice *choice, uint64_t offset)
+{
+	uint64_t size = choice->rate_Bps ? choice->rate_Bps * FRAME_TIME_US / 1000000 : FRAME_UNKNOWN;
+	if (size > choice->room_bytes)
+		size = choice->room_bytes;
+	if (size < FRAME_MIN)
+		size = FRAME_MIN;
+	if (size > FRAME_PAYLOAD_MAX)
+		size = FRAME_PAYLOAD_MAX;
+	uint64_t over = (offset + size) % PAGE_BYTES;
+	if (over < size / 2)
+		size -= over;
+	return (uint32_t)size;
+}
+
+static void put_data(struct run *run, int index, const struct flow *flow, const struct egress_piece *piece, uint8_t flags)
+{
+	struct stripe *stripe = run->stripes[index];
+	uint8_t head[FRAME_HEAD_MAX];
+	struct frame f = {.type = FRAME_DATA,
+	                  .flags = (uint8_t)(flags | (piece->fin ? FRAME_FLAG_FIN : 0)),
+	                  .flow = flow->id,
+	                  .offset = piece->offset,
+	                  .payload_len = piece->len};
+	uint32_t head_len = frame_encode_head(head, &f);
+	stripe_output_head(stripe, head, head_len);
+	for (uint32_t done = 0; done < piece->len;) {
+		size_t len = piece->len - done;
+		struct page *page;
+		const uint8_t *start = page_store_at(&flow->egress.store, piece->offset + done, &len, &page);
+		stripe_output_slice(stripe, page, start, (uint32_t)len);
+		done += (uint32_t)len;
+	}
+	run->session->moving = true;
+	uint32_t total = head_len + piece->len;
+	stripe->room_bytes -= stripe->room_bytes < total ? stripe->room_bytes : total;
+	look_at(run, (size_t)index);
+}
+
+static int index_of(const struct run *run, uint32_t stripe_id)
+{
+	for (size_t i = 0; stripe_id && i < run->count; i++)
+		if (run->stripes[i]->id == stripe_id)
+			return (int)i;
+	return -1;
+}
+
+/* Before OPEN_RESULT, DATA must follow an OPEN on its stripe. */
+static int pick_pinned(const struct run *run, const struct flow *flow, int not_index)
+{
+	for (unsigned i = 0; i < 2; i++) {
+		int index = index_of(run, flow->open_stripes[i]);
+		if (index >= 0 && index != not_index && run->choices[index].usable && run->choices[index].room_bytes)
+			return index;
+	}
+	return -1;
+}
+
+static int pick(const struct run *run, const struct flow *flow, enum sched_class class, uint32_t len, int not_index)
+{
+	if (flow->state == FLOW_OPENING)
+		return pick_pinned(run, flow, not_index);
+	return sched_pick(run->choices, run->count, class, len, run->lane_reserved, not_index);
+}
+
+/* One frame of the flow. False: no stripe takes it now. */
+static bool send_piece(struct run *run, struct flow *flow, enum sched_class class)
+{
+	struct session *session = run->session;
+	struct egress_piece piece;
+	if (!egress_next(&flow->egress, FRAME_MIN, &piece))
+		return false;
+	int index = pick(run, flow, class, piece.len, index_of(run, piece.avoid_stripe));
+	if (index < 0 && piece.avoid_stripe)
+		index = pick(run, flow, class, piece.len, -1);
+	if (index < 0)
+		return false;
+	uint32_t max_len = frame_size(&run->choices[index], piece.offset);
+	if (class == SCHED_EXPRESS && max_len > (uint32_t)flow->express_bytes)
+		max_len = (uint32_t)flow->express_bytes;
+	bool again = piece.record;
+	if (!again)
+		egress_next(&flow->egress, max_len, &piece);
+	if (egress_sent(&flow->egress, &piece, run->stripes[index]->id, session->now_us))
+		return false;
+	put_data(run, index, flow, &piece, 0);
+	if (again) {
+		session->stats.reinjected_bytes += piece.len;
+		run->stripes[index]->reinjected_bytes += piece.len;
+	}
+	if (class == SCHED_EXPRESS) {
+		session->lane_until_us = session->now_us + LANE_US;
+		flow->express_bytes -= (int32_t)piece.len;
+		int second = run->copies ? pick(run, flow, class, piece.len, index) : -1;
+		if (second >= 0) {
+			put_data(run, second, flow, &piece, FRAME_FLAG_COPY);
+			piece.record->copy_stripe = run->stripes[second]->id;
+			session->stats.copied_bytes += piece.len;
+			run->stripes[second]->copied_bytes += piece.len;
+		}
+	}
+	flow->turn_bytes -= (int32_t)piece.len;
+	return true;
+}
+
+/* Turns of one list until no stripe takes more, or every flow that is left in it is stuck. */
+static void send_turns(struct run *run, uint8_t which, enum sched_class class)
+{
+	struct flow_list *list = &run->session->turns[which];
+	uint32_t stuck = 0;
+	while (list->first && stuck <= list->count) {
+		struct flow *flow = list->first;
+		bool sent = send_piece(run, flow, class);
+		if (!sent && egress_has_next(&flow->egress)) {
+			/* Only flows tied to a stripe can be stuck while others are not. */
+			if (flow->state != FLOW_OPENING && !egress_full(&flow->egress))
+				return;
+			stuck++;
+		}
+		flow_update_turn(flow);
+		if (list->first == flow && (!sent || flow->turn_bytes <= 0)) {
+			flow_leave_turn(flow);
+			flow_update_turn(flow); /* to the end of its list */
+		}
+	}
+}
+
+/* --- The run ------------------------------------------------------------------------------------------------------*/
+
+bool output_waits(const struct session *session)
+{
+	return session->control_first || session->reply_count || session->turns[TURN_EXPRESS].first ||
+	       session->turns[TURN_BULK].first;
+}
+
+static bool stripe_waits(const struct session *session)
+{
+	for (const struct stripe *stripe = session->stripes; stripe; stripe = stripe->next)
+		if (stripe->ping_due || stripe->pong_due)
+			return true;
+	return session->goaway_due;
+}
+
+void output_run(struct session *session)
+{
+	struct run run;
+	if (session->stripes_up && (output_waits(session) || stripe_waits(session))) {
+		start_run(&run, session);
+		send_stripe_control(&run);
+		while (session->control_first && send_flow_control(&run, session->control_first))
+			;
+		send_replies(&run);
+		send_turns(&run, TURN_EXPRESS, SCHED_EXPRESS);
+		run.lane_reserved = session->now_us < session->lane_until_us;
+		send_turns(&run, TURN_BULK, SCHED_BULK);
+	}
+	struct stripe *next;
+	for (struct stripe *stripe = session->stripes; stripe; stripe = next) {
+		next = stripe->next;
+		if (stripe->state != STRIPE_DEAD && (stripe->output_bytes || stripe->error))
+			session->ops->stripe_output(session->user, stripe);
+	}
+}

@@ -1,0 +1,201 @@
+/* Liveness, stale stripes, reinjection of what is held up, timeouts. Every limit comes from a measured RTT, with a floor. */
+#include "session_internal.h"
+
+static uint32_t max_srtt_us(const struct session *session)
+{
+	uint32_t max = 0;
+	for (const struct stripe *stripe = session->stripes; stripe; stripe = stripe->next)
+		if (stripe->state == STRIPE_UP && stripe->info.srtt_us > max)
+			max = stripe->info.srtt_us;
+	return max;
+}
+
+void time_asked(struct session *session)
+{
+	if (!session->asked_us)
+		session->asked_us = session->now_us;
+}
+
+bool time_far_end_answers(const struct session *session)
+{
+	uint64_t limit_us = 6 * (uint64_t)max_srtt_us(session);
+	if (limit_us < ANSWER_MIN_US)
+		limit_us = ANSWER_MIN_US;
+	return !session->asked_us || session->now_us - session->asked_us < limit_us;
+}
+
+/* --- Stripes ------------------------------------------------------------------------------------------------------*/
+
+/* How long a working stripe may go without an acknowledgement: TCP repairs a loss in about two RTTs, a lost repair after its RTO
+ * (srtt + 4·rttvar, at least 200 ms on Linux). */
+static uint64_t stale_after_us(const struct stripe *stripe)
+{
+	uint64_t us = 4 * (uint64_t)stripe->info.srtt_us;
+	return us > STALE_MIN_US ? us : STALE_MIN_US;
+}
+
+static void reinject_stripe(struct session *session, uint32_t id)
+{
+	for (uint32_t i = 0; i < session->hash_size; i++)
+		for (struct flow *flow = session->hash[i]; flow; flow = flow->hash_next)
+			if (egress_stripe_lost(&flow->egress, id))
+				flow_update_turn(flow);
+}
+
+static void check_stripe(struct stripe *stripe)
+{
+	struct session *session = stripe->session;
+	bool waits = stripe->info.in_flight_bytes || stripe->info.notsent_bytes;
+	if (stripe->state != STRIPE_UP || !waits || session->now_us - stripe->progress_us < stale_after_us(stripe))
+		return;
+	session_set_stripe_state(stripe, STRIPE_STALE);
+	reinject_stripe(session, stripe->id);
+}
+
+static void ping_path(struct session *session, unsigned path_index)
+{
+	struct path *path = &session->paths[path_index];
+	unsigned turn = 0;
+	for (struct stripe *stripe = session->stripes; stripe; stripe = stripe->next) {
+		if (stripe->path != path_index || (stripe->state != STRIPE_UP && stripe->state != STRIPE_STALE))
+			continue;
+		if (turn++ == path->ping_turn % path->stripes_up)
+			stripe->ping_due = true;
+	}
+	path->ping_turn++;
+	path->pinged_us = session->now_us;
+}
+
+static uint64_t ping_interval_us(const struct session *session, const struct path *path)
+{
+	if (session->asked_us)
+		return PING_BUSY_US;
+	uint64_t us = (uint64_t)PING_IDLE_MAX_US / path->stripes_up;
+	return us < PING_IDLE_US ? us : PING_IDLE_US;
+}
+
+/* --- Flows --------------------------------------------------------------------------------------------------------*/
+
+/* How long a record may be under way before another stripe could have brought it sooner: its stripe's RTT, one more for a
+ * repair, and the time its backlog takes. */
+static uint64_t held_up_after_us(const struct session *session, uint32_t stripe_id)
+{
+	const struct stripe *stripe = session_find_stripe(session, stripe_id);
+	if (!stripe || !stripe->info.srtt_us)
+		return STALE_MIN_US;
+	uint64_t us = 2 * (uint64_t)stripe->info.srtt_us + 2 * ACK_DELAY_US;
+	if (stripe->info.rate_Bps)
+		us += stripe_backlog_bytes(stripe) * 1000000 / stripe->info.rate_Bps;
+	return us;
+}
+
+/* Opportunistic reinjection (Raiciu et al., NSDI 2012): when the flow has nothing new to send, because all is sent or the
+ * window is full, what holds it up goes again on another stripe. Each record once. */
+static void reinject_held_up(struct flow *flow)
+{
+	struct session *session = flow->session;
+	struct egress *e = &flow->egress;
+	if (egress_sendable(e) || e->lost || session->stripes_up < 2)
+		return;
+	for (uint32_t i = 0; i < e->record_count && i < REINJECT_PER_TICK; i++) {
+		struct egress_record *record = egress_record_at(e, i);
+		if (record->reinjected || record->copy_stripe)
+			continue;
+		if (session->now_us - record->sent_us < held_up_after_us(session, record->stripe))
+			continue;
+		egress_mark_lost(e, record);
+	}
+	flow_update_turn(flow);
+}
+
+static void check_flow(struct flow *flow)
+{
+	struct session *session = flow->session;
+	session->moving |= flow->egress.record_count || flow->state == FLOW_RESETTING;
+	if (flow->state == FLOW_OPEN && flow->egress.record_count)
+		reinject_held_up(flow);
+	if (flow->state != FLOW_RESETTING || flow->control || !flow->reset_sent_us)
+		return;
+	if (session->now_us - flow->reset_sent_us < RESET_REPEAT_US || !session->stripes_up)
+		return;
+	if (flow->resets_sent >= RESET_REPEATS)
+		flow_finish(flow, flow->reason);
+	else
+		session_add_control(flow, FLOW_CONTROL_RESET);
+}
+
+/* --- The session --------------------------------------------------------------------------------------------------*/
+
+static void measure_stripes(struct session *session)
+{
+	for (struct stripe *stripe = session->stripes; stripe; stripe = stripe->next)
+		if ((stripe->state == STRIPE_UP || stripe->state == STRIPE_STALE) && !stripe->error &&
+		    session->now_us - stripe->info_us >= TICK_US / 2)
+			session->ops->stripe_measure(session->user, stripe);
+}
+
+static bool in_motion(const struct session *session)
+{
+	if (session->asked_us || output_waits(session))
+		return true;
+	for (const struct stripe *stripe = session->stripes; stripe; stripe = stripe->next)
+		if (stripe->info.in_flight_bytes || stripe->info.notsent_bytes || stripe->output_bytes ||
+		    stripe->state == STRIPE_STALE)
+			return true;
+	return false;
+}
+
+static void check_timeout(struct session *session)
+{
+	if (!session->down_us || !session->flow_count || session->now_us - session->down_us < session->config.limits.timeout_us)
+		return;
+	session_reset_all(session, RESET_SESSION);
+	session_tell(session, SESSION_LOST, NULL, 0, NULL);
+	session->down_us = session->now_us;
+}
+
+void time_run(struct session *session)
+{
+	check_timeout(session);
+	if (session->now_us < session->tick_us)
+		return;
+	measure_stripes(session);
+	for (struct stripe *stripe = session->stripes; stripe; stripe = stripe->next)
+		check_stripe(stripe);
+	for (unsigned i = 0; i < SESSION_PATHS_MAX; i++) {
+		struct path *path = &session->paths[i];
+		if (path->stripes_up && session->now_us - path->pinged_us >= ping_interval_us(session, path))
+			ping_path(session, i);
+	}
+	session->moving = false;
+	for (uint32_t i = 0; i < session->hash_size; i++)
+		for (struct flow *flow = session->hash[i]; flow; flow = flow->hash_next)
+			check_flow(flow);
+	session->tick_us = session->now_us + TICK_US;
+}
+
+static uint64_t earlier(uint64_t a, uint64_t b)
+{
+	return a < b ? a : b;
+}
+
+uint64_t session_next_us(const struct session *session)
+{
+	uint64_t next_us = UINT64_MAX;
+	if (session->event_first)
+		return session->now_us;
+	if (session->ack_first)
+		next_us = session->ack_first->ack_due_us;
+	if (session->down_us && session->flow_count)
+		next_us = earlier(next_us, session->down_us + session->config.limits.timeout_us);
+	if (!session->stripes_up)
+		return next_us;
+	if (session->moving || in_motion(session))
+		return earlier(next_us, session->tick_us);
+	for (unsigned i = 0; i < SESSION_PATHS_MAX; i++) {
+		const struct path *path = &session->paths[i];
+		if (path->stripes_up)
+			next_us = earlier(next_us, path->pinged_us + ping_interval_us(session, path));
+	}
+	return next_us > session->tick_us ? next_us : session->tick_us;
+}
