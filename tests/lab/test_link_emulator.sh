@@ -26,6 +26,21 @@ check() {
 # holds EXPRESSION: of numbers, by awk.
 holds() { awk "BEGIN { exit !($1) }"; }
 
+# measure NAME LOW HIGH COMMAND...: one case; the number that COMMAND prints is between. A machine that is short of
+# time itself gets three more tries; an emulator that is wrong is wrong each time.
+measure() {
+	local seen try
+	for try in 1 2 3 4; do
+		seen=$("${@:4}")
+		if holds "${seen:--1} > $2 && ${seen:--1} < $3"; then
+			ok "$1"
+			return
+		fi
+		sleep "0.$try"
+	done
+	not_ok "$1" "$seen, expected $2 to $3"
+}
+
 cleanup() {
 	local name
 	trap '' INT TERM
@@ -56,15 +71,13 @@ fails_with() {
 
 # is_gone NAME: no namespace, no process and no state of that lab is there.
 is_gone() {
-	local file words
+	local file
 	for file in /run/netns/"$1"-*; do
 		[ ! -e "$file" ] || return 1
 	done
 	[ ! -e "$state_root/$1" ] || return 1
-	for file in /proc/[0-9]*/cmdline; do
-		words=$(tr '\0' ' ' 2>/dev/null <"$file") || continue
-		[[ $words != *link_emulator*"@$1-"* ]] || return 1
-	done
+	# The brackets keep grep from finding itself.
+	! grep -qsa "[@]$1-" /proc/[0-9]*/cmdline
 }
 
 # start NAME HOST COMMAND...: in the background; the pid is $!.
@@ -133,45 +146,34 @@ test_coming_up() {
 }
 
 test_delay() {
-	local seen
-	seen=$(rtt "$bridged" source 192.168.2.22 40 0.01)
-	check "delay of 25 ms is within 1 ms" "half of the RTT of $seen ms" holds "$seen / 2 > 24 && $seen / 2 < 26"
+	measure "RTT of twice 25 ms is within 2 ms" 50 52 rtt "$bridged" source 192.168.2.22 40 0.01
 	quietly link "$bridged" set ab delay=40ms ba delay=10ms
-	seen=$(one_way "$bridged" source dest 192.168.2.22)
-	check "tx to rx takes its own 40 ms" "$seen ms" holds "$seen > 39 && $seen < 41.5"
-	seen=$(one_way "$bridged" dest source 192.168.2.11)
-	check "rx to tx takes its own 10 ms" "$seen ms" holds "$seen > 9 && $seen < 11.5"
+	measure "tx to rx takes its own 40 ms" 40 41 one_way "$bridged" source dest 192.168.2.22
+	measure "rx to tx takes its own 10 ms" 10 11 one_way "$bridged" dest source 192.168.2.11
 	quietly link "$bridged" set delay=25ms
 }
 
 # Full links both ways: what passes, and how long what passes has waited.
 test_rate_and_queue() {
-	local forth back seen there_pid back_pid
+	local seen there back
 	server_start "$bridged" dest
 	server_start "$bridged" source
 	quietly link "$bridged" set ba rate=20M queue=50000
-	start "$bridged" source iperf3 -u -c 192.168.2.22 -b 125M -l 1472 -t 20
-	there_pid=$!
-	start "$bridged" dest iperf3 -u -c 192.168.2.11 -b 30M -l 1472 -t 20
-	back_pid=$!
-	sleep 1
-	rate "$bridged" rx eth1 2 >"$work/forth" &
-	rate "$bridged" tx eth1 2 >"$work/back"
-	wait $!
-	forth=$(<"$work/forth") back=$(<"$work/back")
-	check "rate of 100 Mbit/s is within 2 %" "$forth bit/s" holds "$forth > 98e6 && $forth < 102e6"
-	check "rate of 20 Mbit/s the other way is within 2 %" "$back bit/s" holds "$back > 19.6e6 && $back < 20.4e6"
-	kill "$back_pid"
+	start "$bridged" source iperf3 -u -c 192.168.2.22 -b 125M -l 1472 -t 60
+	there=$!
+	start "$bridged" dest iperf3 -u -c 192.168.2.11 -b 30M -l 1472 -t 60
+	back=$!
+	sleep 0.7
+	measure "rate of 100 Mbit/s is within 2 %" 98e6 102e6 rate "$bridged" rx eth1 1.5
+	measure "rate of 20 Mbit/s the other way is within 2 %" 19.6e6 20.4e6 rate "$bridged" tx eth1 1.5
+	kill "$back"
 	sleep 0.2
-	seen=$(rtt "$bridged" source 192.168.2.22 15 0.02)
-	check "a full queue of 625 kB at 100 Mbit/s adds 50 ms" "RTT of $seen ms" holds "$seen > 96 && $seen < 102"
+	measure "a full queue of 625 kB at 100 Mbit/s adds 50 ms" 97 102 rtt "$bridged" source 192.168.2.22 15 0.02
 	quietly link "$bridged" set ab rate=50M queue=125000
 	sleep 0.3
-	forth=$(rate "$bridged" rx eth1 1)
-	check "rate changes while it runs" "$forth bit/s" holds "$forth > 49e6 && $forth < 51e6"
-	seen=$(rtt "$bridged" source 192.168.2.22 15 0.02)
-	check "queue changes while it runs: 125 kB at 50 Mbit/s add 20 ms" "RTT of $seen ms" holds "$seen > 66 && $seen < 72"
-	kill "$there_pid"
+	measure "rate changes while it runs" 49e6 51e6 rate "$bridged" rx eth1 1
+	measure "queue changes while it runs: 125 kB at 50 Mbit/s add 20 ms" 67 72 rtt "$bridged" source 192.168.2.22 15 0.02
+	kill "$there"
 	seen=$(link "$bridged" show | jq '.ab.queue_peak_bytes')
 	check "the queue never held more than it may" "$seen bytes" holds "$seen > 600000 && $seen <= 625000"
 	quietly link "$bridged" set rate=100M delay=25ms queue=625000
@@ -209,9 +211,10 @@ test_control() {
 	check "every frame is accounted for" "$seen" test "$seen" = '0 0 '
 }
 
-# ping_lost LINK COUNT: sequence numbers that got no answer, one a line
+# ping_lost LINK COUNT: sequence numbers up to COUNT that got no answer, one a line. A few more are sent: ping does not
+# wait long for the answer to its last ones.
 ping_lost() {
-	run "$routed" tx ping -n -W 0.5 -c "$2" -i 0.001 "10.77.$1.2" |
+	run "$routed" tx ping -n -c "$(($2 + 20))" -i 0.001 "10.77.$1.2" |
 		sed -n 's/.*icmp_seq=\([0-9]*\) .*time=.*/\1/p' |
 		awk -v count="$2" '{ seen[$1] = 1 } END { for (i = 1; i <= count; i++) if (!(i in seen)) print i }'
 }
@@ -239,7 +242,7 @@ test_loss() {
 	jobs+=($!)
 	quietly link "$routed" 3 set seed=7
 	ping_lost 3 1500 >"$work/first"
-	link "$routed" 3 losses | jq '.ab.first[] + 1' >"$work/told"
+	link "$routed" 3 losses | jq '.ab.first[] + 1 | select(. <= 1500)' >"$work/told"
 	quietly link "$routed" 3 set seed=7
 	ping_lost 3 1500 >"$work/second"
 	quietly link "$routed" 3 set seed=8
@@ -248,7 +251,7 @@ test_loss() {
 
 	read -r sent got <"$work/independent"
 	check "loss of 2 % is within its 99.9 % interval" "$((sent - got)) of $sent" \
-		holds "$sent > 20000 && ($sent - $got - 0.02 * $sent)^2 < 3.29^2 * $sent * 0.02 * 0.98"
+		holds "$sent > 5000 && ($sent - $got - 0.02 * $sent)^2 < 3.29^2 * $sent * 0.02 * 0.98"
 	# A burst is a run in the sequence; its length is geometric: variance mean * (mean - 1).
 	seen=$(awk 'NR == 1 || $1 != last + 1 { runs++ } { last = $1 } END { print NR + 0, runs + 0 }' "$work/bursts")
 	read -r got sent <<<"$seen"
