@@ -1,0 +1,103 @@
+#include "daemon.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "log.h"
+#include "notify.h"
+#include "sock.h"
+
+static const double grace_step_s = 0.02;
+
+static void on_grace(struct ev_loop *loop, ev_timer *w, int events)
+{
+	struct daemon *daemon = w->data;
+
+	if (ev_now(loop) >= daemon->deadline || !daemon->ops->busy(daemon->user))
+		ev_break(loop, EVBREAK_ALL);
+}
+
+static void on_stop(struct ev_loop *loop, ev_signal *w, int events)
+{
+	struct daemon *daemon = w->data;
+
+	if (daemon->stopping) {
+		ev_break(loop, EVBREAK_ALL);
+		return;
+	}
+	daemon->stopping = true;
+	log_event(LOG_LEVEL_INFO, "stopping", "signal=%s", w->signum == SIGINT ? "INT" : "TERM");
+	notify_send("STOPPING=1");
+	daemon->ops->stop(daemon->user);
+	daemon->deadline = ev_now(loop) + DAEMON_GRACE_S;
+	ev_timer_again(loop, &daemon->grace);
+}
+
+static void on_report(struct ev_loop *loop, ev_signal *w, int events)
+{
+	struct daemon *daemon = w->data;
+
+	daemon->ops->stats(daemon->user);
+}
+
+static void watch_signal(struct daemon *daemon, ev_signal *w, void (*callback)(struct ev_loop *, ev_signal *, int),
+                         int signum)
+{
+	ev_signal_init(w, callback, signum);
+	w->data = daemon;
+	ev_signal_start(daemon->loop, w);
+}
+
+int daemon_init(struct daemon *daemon, const struct daemon_ops *ops, void *user)
+{
+	*daemon = (struct daemon){.ops = ops, .user = user};
+	signal(SIGPIPE, SIG_IGN);
+	daemon->files_max = sock_raise_limit();
+	daemon->loop = ev_default_loop(EVFLAG_NOENV);
+	if (!daemon->loop)
+		return -ENOMEM;
+	ev_timer_init(&daemon->grace, on_grace, 0, grace_step_s);
+	daemon->grace.data = daemon;
+	watch_signal(daemon, &daemon->terminate, on_stop, SIGTERM);
+	watch_signal(daemon, &daemon->interrupt, on_stop, SIGINT);
+	watch_signal(daemon, &daemon->report, on_report, SIGUSR1);
+	return 0;
+}
+
+void daemon_serve(struct daemon *daemon, const char *format, ...)
+{
+	char details[512];
+	va_list args;
+
+	va_start(args, format);
+	vsnprintf(details, sizeof details, format, args);
+	va_end(args);
+	log_event(LOG_LEVEL_INFO, "ready", "%s", details);
+	notify_send("READY=1");
+	ev_run(daemon->loop, 0);
+}
+
+void daemon_fini(struct daemon *daemon)
+{
+	ev_signal_stop(daemon->loop, &daemon->terminate);
+	ev_signal_stop(daemon->loop, &daemon->interrupt);
+	ev_signal_stop(daemon->loop, &daemon->report);
+	ev_timer_stop(daemon->loop, &daemon->grace);
+	ev_loop_destroy(daemon->loop);
+}
+
+void daemon_die(int status, const char *format, ...)
+{
+	char text[1024], value[1100];
+	va_list args;
+
+	va_start(args, format);
+	vsnprintf(text, sizeof text, format, args);
+	va_end(args);
+	log_event(LOG_LEVEL_ERROR, "failed", "reason=%s", log_value(value, sizeof value, text));
+	exit(status);
+}

@@ -1,0 +1,44 @@
+/* daemon: what both proxies do as processes: signals, the way they end, descriptors.
+ *
+ *   SIGTERM, SIGINT   stop: nothing new, and what there is may end within DAEMON_GRACE_S; once more: at once
+ *   SIGUSR1           stats
+ *   SIGPIPE           ignored
+ */
+#ifndef PAIR_IO_DAEMON_H
+#define PAIR_IO_DAEMON_H
+
+#include <ev.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#define DAEMON_GRACE_S 2.0
+
+struct daemon_ops {
+	void (*stop)(void *user);  /* called once: take nothing new */
+	bool (*busy)(void *user);  /* after stop: whether something still wants to end by itself */
+	void (*stats)(void *user); /* log them */
+};
+
+struct daemon {
+	struct ev_loop *loop;
+	uint64_t files_max; /* RLIMIT_NOFILE */
+
+	/* private */
+	const struct daemon_ops *ops;
+	void *user;
+	ev_signal terminate, interrupt, report;
+	ev_timer grace;
+	double deadline;
+	bool stopping;
+};
+
+/* Makes the loop, raises RLIMIT_NOFILE. 0 or -ENOMEM. */
+int daemon_init(struct daemon *daemon, const struct daemon_ops *ops, void *user);
+/* Logs event=ready (`format`: its details), tells the service manager, and runs the loop until the process is to end. */
+__attribute__((format(printf, 2, 3))) void daemon_serve(struct daemon *daemon, const char *format, ...);
+void daemon_fini(struct daemon *daemon);
+
+/* Logs event=failed and exits with `status`: 1 for run time, 2 for configuration. */
+__attribute__((format(printf, 2, 3), noreturn)) void daemon_die(int status, const char *format, ...);
+
+#endif

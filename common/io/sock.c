@@ -1,0 +1,114 @@
+#include "sock.h"
+
+#include <errno.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "sockaddr.h"
+
+enum {
+	STRIPE_IDLE_S = 4,
+	STRIPE_PROBE_S = 2,
+	/* Long enough for a laptop's nap, short enough that what a vanished application leaves does not pile up. */
+	APP_IDLE_S = 600,
+	APP_PROBE_S = 60,
+	APP_PROBES = 10,
+	FILES_MAX = 1048576
+};
+
+int sock_set(int fd, int level, int option, int value)
+{
+	return setsockopt(fd, level, option, &value, sizeof value) < 0 ? -errno : 0;
+}
+
+int sock_set_congestion(int fd, const char *name)
+{
+	if (!*name)
+		return 0;
+	return setsockopt(fd, IPPROTO_TCP, TCP_CONGESTION, name, (socklen_t)strlen(name)) < 0 ? -errno : 0;
+}
+
+void sock_prepare_stripe(int fd)
+{
+	sock_set(fd, IPPROTO_TCP, TCP_NODELAY, 1);
+	sock_set(fd, SOL_SOCKET, SO_KEEPALIVE, 1);
+	sock_set(fd, IPPROTO_TCP, TCP_KEEPIDLE, STRIPE_IDLE_S);
+	sock_set(fd, IPPROTO_TCP, TCP_KEEPINTVL, STRIPE_PROBE_S);
+	/* With a user timeout the kernel counts time and not probes (tcp(7)). */
+	sock_set(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, SOCK_STRIPE_TIMEOUT_MS);
+}
+
+static void set_linger(int fd, bool reset)
+{
+	struct linger linger = {.l_onoff = reset, .l_linger = 0};
+
+	setsockopt(fd, SOL_SOCKET, SO_LINGER, &linger, sizeof linger);
+}
+
+void sock_prepare_app(int fd)
+{
+	set_linger(fd, true);
+	sock_set(fd, IPPROTO_TCP, TCP_NODELAY, 1);
+	sock_set(fd, SOL_SOCKET, SO_KEEPALIVE, 1);
+	sock_set(fd, IPPROTO_TCP, TCP_KEEPIDLE, APP_IDLE_S);
+	sock_set(fd, IPPROTO_TCP, TCP_KEEPINTVL, APP_PROBE_S);
+	sock_set(fd, IPPROTO_TCP, TCP_KEEPCNT, APP_PROBES);
+}
+
+void sock_disarm(int fd)
+{
+	set_linger(fd, false);
+}
+
+void sock_reset(int fd)
+{
+	set_linger(fd, true);
+	close(fd);
+}
+
+int sock_error(int fd)
+{
+	int error = 0;
+	socklen_t len = sizeof error;
+
+	if (getsockopt(fd, SOL_SOCKET, SO_ERROR, &error, &len) < 0)
+		return errno;
+	return error;
+}
+
+struct addr sock_local(int fd)
+{
+	struct sockaddr_storage sa = {0};
+	socklen_t len = sizeof sa;
+
+	getsockname(fd, (struct sockaddr *)&sa, &len);
+	return sockaddr_to_addr(&sa);
+}
+
+struct addr sock_remote(int fd)
+{
+	struct sockaddr_storage sa = {0};
+	socklen_t len = sizeof sa;
+
+	getpeername(fd, (struct sockaddr *)&sa, &len);
+	return sockaddr_to_addr(&sa);
+}
+
+uint64_t sock_raise_limit(void)
+{
+	struct rlimit limit;
+
+	if (getrlimit(RLIMIT_NOFILE, &limit) < 0)
+		return 1024;
+	struct rlimit most = {.rlim_cur = FILES_MAX, .rlim_max = limit.rlim_max > FILES_MAX ? limit.rlim_max : FILES_MAX};
+	if (setrlimit(RLIMIT_NOFILE, &most) < 0) {
+		most.rlim_cur = limit.rlim_max < FILES_MAX ? limit.rlim_max : FILES_MAX;
+		most.rlim_max = limit.rlim_max;
+		setrlimit(RLIMIT_NOFILE, &most);
+	}
+	return getrlimit(RLIMIT_NOFILE, &limit) < 0 ? 1024 : limit.rlim_cur;
+}

@@ -1,0 +1,41 @@
+/* sock: options that the sockets of both daemons share, and what TCP knows of one.
+ *
+ * Functions return 0 or a negative errno unless they say otherwise. None of them logs.
+ */
+#ifndef PAIR_IO_SOCK_H
+#define PAIR_IO_SOCK_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "../core/addr.h"
+
+int sock_set(int fd, int level, int option, int value);
+
+/* TCP_CONGESTION; "" leaves the kernel's default. -ENOENT: the kernel does not know it; -EPERM: not allowed here. */
+int sock_set_congestion(int fd, const char *name);
+
+/* A stripe: never delayed, and given up by the kernel within SOCK_STRIPE_TIMEOUT_MS of silence, in use or idle.
+ * Meant for sockets before connect or after accept. */
+enum { SOCK_STRIPE_TIMEOUT_MS = 10000 };
+void sock_prepare_stripe(int fd);
+
+/* An application's socket: never delayed, kept alive, and armed: however this process ends, the application sees a reset and
+ * never a clean end that was not one. sock_disarm comes before an orderly close. */
+void sock_prepare_app(int fd);
+void sock_disarm(int fd);
+
+/* Closes with RST. */
+void sock_reset(int fd);
+
+/* SO_ERROR as a positive errno, or 0. Reading it clears it. */
+int sock_error(int fd);
+
+/* getsockname and getpeername; ADDR_NONE where that fails. */
+struct addr sock_local(int fd);
+struct addr sock_remote(int fd);
+
+/* Raises RLIMIT_NOFILE as far as it goes (at most 1048576) and returns what it is then. */
+uint64_t sock_raise_limit(void);
+
+#endif

@@ -1,0 +1,24 @@
+/* stats: a session in log lines: one event=stats, and one event=stats_stripe for each stripe. Tests read them.
+ *
+ *   event=stats session=HEX flows= stripes_up= bytes_in= bytes_out= reinjected_bytes= copied_bytes= duplicate_bytes=
+ *       egress_pages= ingress_pages= promised_bytes= flows_opened= flows_ended= flows_reset= apps= files=
+ *   event=stats_stripe session=HEX path=NAME stripe=N state= srtt_us= rate_Bps= cwnd_bytes= in_flight_bytes= backlog_bytes=
+ *       room_bytes= bytes_in= bytes_out= reinjected_bytes= copied_bytes= sent_segments= lost_segments=
+ */
+#ifndef PAIR_IO_STATS_H
+#define PAIR_IO_STATS_H
+
+#include "../core/session.h"
+
+/* The first bytes of a session's id, as log lines show it. Returns buf. */
+enum { STATS_ID_MAX = 9 };
+const char *stats_session_id(char buf[STATS_ID_MAX], const uint8_t id[FRAME_ID_BYTES]);
+
+/* `apps`: application sockets open. path_name gives the name for an index of a path. */
+void stats_log(const struct session *session, const uint8_t id[FRAME_ID_BYTES], unsigned apps,
+               const char *(*path_name)(void *user, unsigned path), void *user);
+
+/* Descriptors open in this process, or 0 if that cannot be told. */
+unsigned stats_count_files(void);
+
+#endif

@@ -1,0 +1,332 @@
+#include "stripe_io.h"
+
+#include <errno.h>
+#include <linux/tcp.h>
+#include <netinet/in.h>
+#include <stddef.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "log.h"
+#include "sock.h"
+#include "sockaddr.h"
+
+enum {
+	LOWAT_MIN_BYTES = 32 * 1024,
+	LOWAT_MAX_BYTES = 2 * 1024 * 1024,
+	/* What may be unsent: twice what is sent in this time, for the kernel wakes us when half of it is gone. */
+	LOWAT_US = 4000,
+	INFO_AGE_MAX_US = 500,
+	SLICES = 64
+};
+
+static struct log_limit broken_limit = LOG_LIMIT_DEFAULT;
+static struct log_limit closed_limit = {.burst = 64, .interval_us = 100000};
+
+/* The two functions that carry bytes. Bytes moved; 0 on read: the end; or a negative errno, -EAGAIN when it must wait. */
+
+static ssize_t transport_read(struct stripe_io *io, uint8_t *bytes, size_t len)
+{
+	ssize_t got;
+
+	do
+		got = recv(io->watcher.fd, bytes, len, 0);
+	while (got < 0 && errno == EINTR);
+	return got < 0 ? -errno : got;
+}
+
+static ssize_t transport_write(struct stripe_io *io, struct iovec *slices, unsigned count)
+{
+	struct msghdr message = {.msg_iov = slices, .msg_iovlen = count};
+	ssize_t put;
+
+	do
+		put = sendmsg(io->watcher.fd, &message, MSG_NOSIGNAL);
+	while (put < 0 && errno == EINTR);
+	return put < 0 ? -errno : put;
+}
+
+/* The one place that decides what the loop watches for. */
+static void watch(struct stripe_io *io)
+{
+	int events = EV_READ;
+
+	if (io->stripe->output_bytes || !io->room_bytes)
+		events |= EV_WRITE;
+	if (ev_is_active(&io->watcher) && (io->watcher.events & (EV_READ | EV_WRITE)) == events)
+		return;
+	ev_io_stop(io->runner->loop, &io->watcher);
+	ev_io_modify(&io->watcher, events);
+	ev_io_start(io->runner->loop, &io->watcher);
+}
+
+static void release(struct runner_later *later)
+{
+	struct stripe_io *io = (struct stripe_io *)((char *)later - offsetof(struct stripe_io, later));
+
+	io->owner->closed(io->user, io);
+	free(io);
+}
+
+static void forget_written(struct stripe_io *io)
+{
+	struct stripe_io **at = &io->runner->written;
+
+	if (!io->in_written)
+		return;
+	while (*at != io)
+		at = &(*at)->written_next;
+	*at = io->written_next;
+	io->in_written = false;
+}
+
+void stripe_io_close(struct stripe_io *io, const char *reason)
+{
+	char remote[SOCKADDR_TEXT_MAX], why[128];
+
+	if (!io->stripe)
+		return;
+	log_limited(&closed_limit, io->done ? LOG_LEVEL_DEBUG : LOG_LEVEL_INFO, "stripe_closed",
+	            "path=%s stripe=%u remote=%s reason=%s", io->path_name, io->index,
+	            sockaddr_text(remote, &io->remote), log_value(why, sizeof why, reason));
+	struct stripe *stripe = io->stripe;
+	io->stripe = NULL;
+	stripe->user = NULL;
+	session_stripe_lost(stripe, io->runner->now_us);
+	forget_written(io);
+	ev_io_stop(io->runner->loop, &io->watcher);
+	close(io->watcher.fd);
+	runner_defer(io->runner, &io->later);
+}
+
+static void close_errno(struct stripe_io *io, int error)
+{
+	stripe_io_close(io, strerror(error));
+}
+
+/* The engine refuses what came: somebody speaks another protocol, or means harm. */
+static void close_broken(struct stripe_io *io)
+{
+	char remote[SOCKADDR_TEXT_MAX], why[128];
+	const char *error = io->stripe->error ? io->stripe->error : "refused";
+
+	log_limited(&broken_limit, LOG_LEVEL_WARN, "stripe_broken", "path=%s stripe=%u remote=%s reason=%s", io->path_name,
+	            io->index, sockaddr_text(remote, &io->remote), log_value(why, sizeof why, error));
+	stripe_io_close(io, error);
+}
+
+static uint32_t scaled(uint64_t count, uint64_t unit)
+{
+	uint64_t bytes = count * unit;
+
+	return bytes > UINT32_MAX ? UINT32_MAX : (uint32_t)bytes;
+}
+
+/* Keeps the low-water mark in step with the rate; a system call only for a change that matters. */
+static void adapt_lowat(struct stripe_io *io)
+{
+	uint64_t bytes = io->info.rate_Bps * LOWAT_US / 1000000 * 2;
+
+	if (bytes < LOWAT_MIN_BYTES)
+		bytes = LOWAT_MIN_BYTES;
+	if (bytes > LOWAT_MAX_BYTES)
+		bytes = LOWAT_MAX_BYTES;
+	if (io->lowat_bytes && bytes < (uint64_t)io->lowat_bytes * 2 && bytes > io->lowat_bytes / 2)
+		return;
+	if (bytes == io->lowat_bytes)
+		return;
+	io->lowat_bytes = (uint32_t)bytes;
+	sock_set(io->watcher.fd, IPPROTO_TCP, TCP_NOTSENT_LOWAT, (int)bytes);
+}
+
+static void take_info(struct stripe_io *io)
+{
+	struct tcp_info ti = {0};
+	socklen_t len = sizeof ti;
+
+	if (getsockopt(io->watcher.fd, IPPROTO_TCP, TCP_INFO, &ti, &len) < 0)
+		return;
+	io->info = (struct stripe_info){
+	        .srtt_us = ti.tcpi_rtt,
+	        .min_rtt_us = ti.tcpi_min_rtt == UINT32_MAX ? 0 : ti.tcpi_min_rtt,
+	        .cwnd_bytes = scaled(ti.tcpi_snd_cwnd, ti.tcpi_snd_mss),
+	        .in_flight_bytes = scaled(ti.tcpi_unacked, ti.tcpi_snd_mss),
+	        .notsent_bytes = ti.tcpi_notsent_bytes,
+	        .rate_Bps = ti.tcpi_delivery_rate,
+	        .acked_bytes = ti.tcpi_bytes_acked,
+	        .sent_segments = ti.tcpi_data_segs_out,
+	        .lost_segments = ti.tcpi_total_retrans,
+	        .in_recovery = ti.tcpi_ca_state >= TCP_CA_Recovery,
+	};
+	io->info_us = io->runner->now_us;
+	io->written = 0;
+	adapt_lowat(io);
+}
+
+/* Reports what is known, and the room that is left: what was written since counts as unsent until the kernel says
+ * otherwise. */
+static void report(struct stripe_io *io)
+{
+	uint64_t unsent = io->info.notsent_bytes + io->written + io->stripe->output_bytes;
+	struct stripe_info info = io->info;
+
+	info.notsent_bytes = scaled(io->info.notsent_bytes + io->written, 1);
+	io->room_bytes = unsent < io->lowat_bytes ? io->lowat_bytes - (uint32_t)unsent : 0;
+	session_stripe_info(io->stripe, &info, io->room_bytes, io->runner->now_us);
+}
+
+static void remember_written(struct stripe_io *io)
+{
+	if (io->in_written)
+		return;
+	io->in_written = true;
+	io->written_next = io->runner->written;
+	io->runner->written = io;
+}
+
+/* Writes what the kernel takes. False: closed. */
+static bool flush(struct stripe_io *io)
+{
+	while (io->stripe->output_bytes) {
+		struct iovec slices[SLICES];
+		unsigned count = stripe_output_peek(io->stripe, slices, SLICES);
+		size_t offered = 0;
+		for (unsigned i = 0; i < count; i++)
+			offered += slices[i].iov_len;
+		ssize_t put = transport_write(io, slices, count);
+		if (put == -EAGAIN)
+			break;
+		if (put < 0) {
+			close_errno(io, (int)-put);
+			return false;
+		}
+		stripe_output_consume(io->stripe, (size_t)put);
+		io->written += (size_t)put;
+		remember_written(io);
+		if ((size_t)put < offered)
+			break;
+	}
+	return true;
+}
+
+static void on_readable(struct stripe_io *io)
+{
+	ssize_t got = transport_read(io, io->runner->buffer, RUNNER_BUFFER_BYTES);
+
+	if (got > 0)
+		stripe_io_in(io, io->runner->buffer, (size_t)got);
+	else if (got == 0)
+		stripe_io_close(io, "closed by the other side");
+	else if (got != -EAGAIN)
+		close_errno(io, (int)-got);
+}
+
+static void on_writable(struct stripe_io *io)
+{
+	if (!flush(io))
+		return;
+	take_info(io);
+	report(io);
+	/* The kernel takes more than is counted as room only if it did not take the mark: better late binding lost than a loop that spins. */
+	if (!io->room_bytes && !io->stripe->output_bytes) {
+		io->room_bytes = LOWAT_MIN_BYTES;
+		session_stripe_info(io->stripe, &io->info, io->room_bytes, io->runner->now_us);
+	}
+	watch(io);
+}
+
+static void on_event(struct ev_loop *loop, ev_io *w, int events)
+{
+	struct stripe_io *io = w->data;
+
+	if (events & EV_READ)
+		on_readable(io);
+	if (io->stripe && (events & EV_WRITE))
+		on_writable(io);
+}
+
+struct stripe_io *stripe_io_new(struct runner *runner, int fd, const struct addr *remote, const char *path_name,
+                                const struct stripe_io_owner *owner, void *user)
+{
+	struct stripe_io *io = calloc(1, sizeof *io);
+
+	if (!io) {
+		close(fd);
+		return NULL;
+	}
+	ev_io_init(&io->watcher, on_event, fd, EV_READ);
+	io->watcher.data = io;
+	io->runner = runner;
+	io->remote = *remote;
+	io->path_name = path_name;
+	io->owner = owner;
+	io->user = user;
+	io->later.run = release;
+	adapt_lowat(io);
+	return io;
+}
+
+void stripe_io_start(struct stripe_io *io, struct stripe *stripe)
+{
+	if (!stripe) {
+		close(io->watcher.fd);
+		free(io);
+		return;
+	}
+	io->stripe = stripe;
+	io->path = stripe->path;
+	io->index = stripe->index;
+	take_info(io);
+	report(io);
+	watch(io);
+}
+
+void stripe_io_in(struct stripe_io *io, const uint8_t *bytes, size_t len)
+{
+	if (io->stripe && session_stripe_in(io->stripe, bytes, len, io->runner->now_us) < 0)
+		close_broken(io);
+}
+
+void stripe_io_output(void *user, struct stripe *stripe)
+{
+	struct stripe_io *io = stripe->user;
+
+	if (!io)
+		return;
+	if (stripe->error) {
+		close_broken(io);
+		return;
+	}
+	if (flush(io))
+		watch(io);
+}
+
+void stripe_io_measure(void *user, struct stripe *stripe)
+{
+	struct stripe_io *io = stripe->user;
+
+	if (!io)
+		return;
+	if (io->runner->now_us - io->info_us >= INFO_AGE_MAX_US)
+		take_info(io);
+	report(io);
+	watch(io);
+}
+
+bool stripe_io_settle(struct runner *runner)
+{
+	bool more = false;
+
+	while (runner->written) {
+		struct stripe_io *io = runner->written;
+		runner->written = io->written_next;
+		io->in_written = false;
+		take_info(io);
+		report(io);
+		watch(io);
+		more |= io->room_bytes > 0;
+	}
+	return more;
+}
