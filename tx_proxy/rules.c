@@ -12,6 +12,11 @@
 /* Set on a SYN on its way from the nft table to the iptables rule and back; never part of a configured mark. */
 #define HANDOVER_BIT 0x80000000u
 
+/* Takes the mark twice. */
+#define TPROXY_ROUTES_FORMAT                                                                                           \
+	"ip rule add fwmark %" PRIu32 " lookup 100; ip route add local default dev lo table 100; "                     \
+	"ip -6 rule add fwmark %" PRIu32 " lookup 100; ip -6 route add local default dev lo table 100"
+
 /* How a SYN gets into the queue. */
 enum queue_by {
 	QUEUE_BY_NFT,
@@ -228,10 +233,7 @@ static int write_script(FILE *out, const struct conf_tx *conf, bool up, enum que
 		if (capture->method == CONF_CAPTURE_TPROXY)
 			fprintf(out,
 			        "# tproxy works on a router, not on a bridge, and needs these routes:\n"
-			        "#   ip rule add fwmark %" PRIu32
-			        " lookup 100; ip route add local default dev lo table 100\n"
-			        "#   ip -6 rule add fwmark %" PRIu32
-			        " lookup 100; ip -6 route add local default dev lo table 100\n",
+			        "#   " TPROXY_ROUTES_FORMAT "\n",
 			        capture->mark, capture->mark);
 		write_table(out, conf, by);
 	}
@@ -341,6 +343,9 @@ int rules_apply(const struct conf_tx *conf, bool up)
 	}
 	log_event(LOG_LEVEL_INFO, install ? "rules_up" : "rules_down", "queue_by=%s",
 	          by == QUEUE_BY_NFT ? "nft" : "iptables");
+	if (install && capture->method == CONF_CAPTURE_TPROXY)
+		log_event(LOG_LEVEL_INFO, "tproxy_routes", "needed=\"" TPROXY_ROUTES_FORMAT "\"", capture->mark,
+		          capture->mark);
 	if (install)
 		rules_check_system(capture);
 	return 0;

@@ -8,6 +8,7 @@
  *   intercept_probe rules up|down|print [KEY=VALUE …]
  *   intercept_probe serve PORT …            greets every connection with "dest"
  *   intercept_probe connect ADDRESS PORT    "GREETING retransmits=N ms=N", or "refused …", "timeout …"
+ *   intercept_probe flood ADDRESS PORT COUNT   begins so many connections, writes "ready" and waits to be killed
  *
  * KEY is queue, mark, port (of the proxy), method, interface, source, bypass, remote (a path's ADDRESS@PORT).
  */
@@ -21,6 +22,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <time.h>
 #include <unistd.h>
@@ -394,6 +396,28 @@ static int run_connect(const char *address, const char *port)
 	return 0;
 }
 
+static int run_flood(const char *address, const char *port, unsigned count)
+{
+	struct rlimit files = {count + 64, count + 64};
+	struct sockaddr_storage sa;
+	struct addr addr = parse_addr(address);
+	socklen_t sa_bytes;
+
+	addr.port = (uint16_t)atoi(port);
+	sa_bytes = sockaddr_from_addr(&sa, &addr);
+	if (setrlimit(RLIMIT_NOFILE, &files) < 0)
+		die("setrlimit", errno);
+	for (unsigned i = 0; i < count; i++) {
+		int fd = socket(sa.ss_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+
+		if (fd < 0 || (connect(fd, (struct sockaddr *)&sa, sa_bytes) < 0 && errno != EINPROGRESS))
+			die("flood", errno);
+	}
+	puts("ready");
+	pause();
+	return 0;
+}
+
 int main(int argc, char **argv)
 {
 	setvbuf(stdout, NULL, _IOLBF, 0);
@@ -409,6 +433,8 @@ int main(int argc, char **argv)
 		return run_serve(argv + 2);
 	if (argc == 4 && strcmp(argv[1], "connect") == 0)
 		return run_connect(argv[2], argv[3]);
-	fprintf(stderr, "usage: intercept_probe proxy|rules|serve|connect …\n");
+	if (argc == 5 && strcmp(argv[1], "flood") == 0)
+		return run_flood(argv[2], argv[3], (unsigned)atoi(argv[4]));
+	fprintf(stderr, "usage: intercept_probe proxy|rules|serve|connect|flood …\n");
 	return 2;
 }

@@ -1,6 +1,6 @@
 #!/bin/bash
-# Capture by consent in real namespaces: a client, a bridge (then a router) with tx_proxy's rules, and a destination. Each
-# verdict on a SYN must give the client what tx_proxy/intercept.h promises, over IPv4 and IPv6.
+# Capture by consent in real namespaces: a client, a bridge (then a router) with tx_proxy's rules, and a destination.
+# Each verdict on a SYN must give the client what tx_proxy/intercept.h promises, over IPv4 and IPv6.
 #
 #   PROBE=build/tests/lab/intercept_probe tests/lab/test_intercept.sh
 # Needs root; skips without. LAB_PREFIX distinguishes runs at the same time.
@@ -76,8 +76,8 @@ field() { # NAME → its number in RESULT
 	echo "${text%% *}"
 }
 
-# One connection and what must come of it: GREETING is the beginning of the probe's line. "At once" is: before a SYN would
-# have been sent again, on a machine that may be busy.
+# One connection and what must come of it: GREETING is the beginning of the probe's line. The default limit
+# of time is just below the one after which a SYN is sent again: the machine may be busy.
 expect() { # NAME ADDRESS PORT GREETING [RETRANSMITS [LEAST_MS MOST_MS]]
 	local name=$1 greeting=$4 retransmits=${5:-0} least=${6:-0} most=${7:-900}
 	connect "$2" "$3"
@@ -111,7 +111,12 @@ warm_up() {
 	local i
 	for i in $(seq 10); do
 		connect "$DST4" $DIRECT
-		[ "${RESULT#dest }" != "$RESULT" ] && connect "$DST6" $DIRECT && [ "${RESULT#dest }" != "$RESULT" ] && return
+		case $RESULT in
+		dest*) connect "$DST6" $DIRECT ;;
+		esac
+		case $RESULT in
+		dest*) return ;;
+		esac
 		sleep 0.1
 	done
 	not_ok "the destination answers without rules" "$RESULT"
@@ -144,7 +149,7 @@ add_addresses() { # NAMESPACE INTERFACE ADDRESS…
 	local ns=$1 interface=$2 address
 	shift 2
 	for address in "$@"; do
-		ip -n "$ns" address add "$address" dev "$interface" nodad 2>/dev/null || ip -n "$ns" address add "$address" dev "$interface"
+		ip -n "$ns" address add "$address" dev "$interface"
 	done
 	ip -n "$ns" link set "$interface" up
 }
@@ -171,7 +176,8 @@ plain_rules() {
 	local tables="ip netns exec $TX $1 -w"
 	$tables -t mangle -A PREROUTING -p tcp -d "$3" --dport $STRIPE -j RETURN &&
 		$tables -t mangle -A PREROUTING -i br0 -s "$2" -p tcp --syn -m addrtype ! --dst-type LOCAL \
-			-m conntrack --ctstate NEW,RELATED ! --ctstatus CONFIRMED -j NFQUEUE --queue-num 0 --queue-bypass &&
+			-m conntrack --ctstate NEW,RELATED ! --ctstatus CONFIRMED \
+			-j NFQUEUE --queue-num 0 --queue-bypass &&
 		$tables -t nat -A PREROUTING -p tcp -m mark --mark 1 -j REDIRECT --to-ports 5000 &&
 		$tables -A FORWARD -p tcp -m mark --mark 2 -j REJECT --reject-with tcp-reset
 }
@@ -211,7 +217,8 @@ expect_verdicts() { # LABEL ADDRESS, and as it is written with a port
 }
 
 bridge_cases() {
-	local options="interface=br0 source=$SRC4/32 source=$SRC6/128 bypass=10.99.0.0/16 remote=$DST4@$STRIPE remote=$DST6@$STRIPE"
+	local options="interface=br0 source=$SRC4/32 source=$SRC6/128 bypass=10.99.0.0/16"
+	options="$options remote=$DST4@$STRIPE remote=$DST6@$STRIPE"
 	local proxy before
 
 	# shellcheck disable=SC2086
@@ -232,7 +239,8 @@ bridge_cases() {
 	proxy=$STARTED
 	expect_verdicts "bridge IPv4" "$DST4" "$DST4"
 	expect_verdicts "bridge IPv6" "$DST6" "[$DST6]"
-	if grep -q "^syn to=$DST4:$CAPTURE policy=capture mss=1460 window_scale=[0-9]* dscp=0 sack=1 timestamps=1$" "$DIR/proxy.log"; then
+	if grep -q "^syn to=$DST4:$CAPTURE .* mss=1460 window_scale=[0-9]* dscp=0 sack=1 timestamps=1$" \
+		"$DIR/proxy.log"; then
 		ok "the SYN's options are read"
 	else
 		not_ok "the SYN's options are read" "$(grep "^syn to=$DST4:$CAPTURE " "$DIR/proxy.log")"
@@ -303,6 +311,27 @@ no_way_back_case() {
 	stop TERM "$STARTED"
 }
 
+# More SYNs than the queue takes, while the daemon does not read: the rest passes, and the daemon recovers.
+flood_case() {
+	local proxy flood
+	# shellcheck disable=SC2086
+	start proxy "$TX" proxy $POLICIES
+	proxy=$STARTED
+	kill -STOP "$proxy"
+	start flood "$SRC" flood "$DST4" $STALL 4200
+	flood=$STARTED
+	expect "a full queue lets SYNs pass" "$DST4" $CAPTURE dest
+	stop KILL "$flood"
+	kill -CONT "$proxy"
+	expect "the daemon works again after a full queue" "$DST4" $CAPTURE "proxy $DST4:$CAPTURE"
+	stop TERM "$proxy"
+	if grep -q '^closed syns=[4-9][0-9]* .*overruns=0$' "$DIR/proxy.log"; then
+		ok "the socket holds as much as the queue"
+	else
+		not_ok "the socket holds as much as the queue" "$(tail -n 1 "$DIR/proxy.log")"
+	fi
+}
+
 leftovers() {
 	ip netns exec "$TX" nft list tables | grep pair_proxy
 	ip netns exec "$TX" iptables -w -t mangle -S | grep pair_proxy
@@ -317,8 +346,9 @@ rules_cases() {
 	rules up interface=br0 && rules up method=none && left=$(leftovers)
 	[ -z "$left" ] && ok "method none removes the rules" || not_ok "method none removes the rules" "$left"
 	# Overlapping and equal networks, the whole of both families, host bits: as users write them.
-	if rules up interface=br0 interface=west queue=65535 mark=0x7ffffffe source=0.0.0.0/0 source=10.0.0.1/8 source=10.0.0.0/8 \
-		source=::/0 bypass=fd00::1/8 bypass=fd00::1/128 remote=10.1.1.1@1 remote=10.1.1.1@1 && rules down; then
+	if rules up interface=br0 interface=west interface=br0 queue=65535 mark=0x7ffffffe \
+		source=0.0.0.0/0 source=10.0.0.1/8 source=10.0.0.0/8 source=::/0 \
+		bypass=fd00::1/8 bypass=fd00::1/128 remote=10.1.1.1@1 remote=10.1.1.1@1 && rules down; then
 		ok "odd lists of networks are taken"
 	else
 		not_ok "odd lists of networks are taken" "$(tail -n 5 "$DIR/rules.log")"
@@ -326,7 +356,8 @@ rules_cases() {
 	# A kernel without nft_queue takes all but the one statement.
 	"$PROBE" rules print interface=br0 "source=$SRC4/32" "bypass=$DST6/64" "remote=$DST4@1" >"$DIR/printed.nft"
 	if grep -q '^		queue num 0 bypass$' "$DIR/printed.nft" &&
-		left=$(sed 's/^		queue num 0 bypass$/		accept/' "$DIR/printed.nft" | ip netns exec "$TX" nft -c -f - 2>&1); then
+		left=$(sed 's/^		queue num 0 bypass$/		accept/' "$DIR/printed.nft" |
+			ip netns exec "$TX" nft -c -f - 2>&1); then
 		ok "nft takes the printed rules"
 	else
 		not_ok "nft takes the printed rules" "$left"
@@ -385,6 +416,7 @@ start dest "$DST" serve $DIRECT $CAPTURE $REFUSE $DROP $HOLD $STALL $STRIPE $UNN
 warm_up
 bridge_cases
 no_way_back_case
+flood_case
 rules_cases
 plain_cases
 make_router
