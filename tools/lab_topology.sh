@@ -167,7 +167,8 @@ topology_make() {
 }
 
 topology_addresses() {
-	on "$1" -o addr show scope global | awk '{ sub("/.*", "", $4); list = list sep $2 " " $4; sep = ", " } END { print list }'
+	on "$1" -o addr show scope global |
+		awk '{ sub("/.*", "", $4); list = list sep $2 " " $4; sep = ", " } END { print list }'
 }
 
 topology_picture() {

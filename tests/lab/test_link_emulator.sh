@@ -202,7 +202,8 @@ test_control() {
 	check "of a refused set nothing is done" "$seen" test "$seen" = '[100000000,100000000]'
 	check "more loss than bursts can give is refused" "exit code" fails_with 2 link "$bridged" set loss=60% burst=1
 	quietly link "$bridged" set ab blackhole=on
-	check "blackhole drops everything" "ping came back" fails_with 1 run "$bridged" source ping -c 5 -i 0.01 -W 0.3 192.168.2.22
+	check "blackhole drops everything" "ping came back" \
+		fails_with 1 run "$bridged" source ping -c 5 -i 0.01 -W 0.3 192.168.2.22
 	quietly link "$bridged" set blackhole=off
 	check "after the blackhole it carries again" "no ping" quietly run "$bridged" source ping -c 3 -i 0.1 -W 1 192.168.2.22
 	seen=$(link "$bridged" show | jq -c '[.ab, .ba][] | .frames_in - .frames_delivered - .frames_under_way -
@@ -257,7 +258,7 @@ test_loss() {
 	read -r got sent <<<"$seen"
 	check "bursts of 5 frames are within their 99.9 % interval" "$got lost in $sent runs" \
 		holds "$sent > 50 && ($got / $sent - 5)^2 < 3.29^2 * 20 / $sent"
-	# The share lost varies by bursts: for each of n frames, variance about p q (1 + 2 r / (1 - r)), r = 1 - p_enter - p_leave.
+	# Bursts make the share lost vary more: by p q (1 + 2 r / (1 - r)) a frame, r = 1 - p_enter - p_leave.
 	check "bursts lose 20 % in all, within their 99.9 % interval" "$got of 4000" \
 		holds "($got - 800)^2 < 3.29^2 * 4000 * 0.16 * (1 + 2 * 0.75 / 0.25)"
 	check "the same seed loses the same frames" "$(diff "$work/first" "$work/second" | head -n 4 | tr '\n' ' ')" \
@@ -267,7 +268,8 @@ test_loss() {
 	check "losses happened at all" "$(wc -l <"$work/first") lost" test "$(wc -l <"$work/first")" -gt 50
 	check "another seed loses other frames" "the same" \
 		fails_with 1 cmp "$work/other" <(awk '$1 <= 300' "$work/first")
-	check "source reaches dest through the routers" "no ping" quietly run "$routed" source ping -c 5 -i 0.05 -W 1 192.168.3.22
+	check "source reaches dest through the routers" "no ping" \
+		quietly run "$routed" source ping -c 5 -i 0.05 -W 1 192.168.3.22
 }
 
 test_going_down() {

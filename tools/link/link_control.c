@@ -14,12 +14,12 @@
 #define QUESTION_WORDS_MAX 64
 
 static const char *const fate_names[LINK_FATES] = {
-	[LINK_FATE_DELIVERED] = "delivered",       [LINK_FATE_LOST] = "dropped_loss",
-	[LINK_FATE_QUEUE_FULL] = "dropped_queue",  [LINK_FATE_BLACKHOLED] = "dropped_blackhole",
-	[LINK_FATE_NO_MEMORY] = "dropped_memory",  [LINK_FATE_OVERSIZE] = "dropped_oversize",
-	[LINK_FATE_WRITE_FAILED] = "dropped_write",
+        [LINK_FATE_DELIVERED] = "delivered",        [LINK_FATE_LOST] = "dropped_loss",
+        [LINK_FATE_QUEUE_FULL] = "dropped_queue",   [LINK_FATE_BLACKHOLED] = "dropped_blackhole",
+        [LINK_FATE_NO_MEMORY] = "dropped_memory",   [LINK_FATE_OVERSIZE] = "dropped_oversize",
+        [LINK_FATE_WRITE_FAILED] = "dropped_write",
 };
-static const char *const side_names[LINK_SIDES] = { [LINK_A_TO_B] = "ab", [LINK_B_TO_A] = "ba" };
+static const char *const side_names[LINK_SIDES] = {[LINK_A_TO_B] = "ab", [LINK_B_TO_A] = "ba"};
 
 struct answer {
 	char text[LINK_CONTROL_ANSWER_MAX];
@@ -153,8 +153,8 @@ static void show_figures(struct answer *answer, const struct link_figures *f)
 	answer_add(answer,
 	           "\"rate_bps\":%" PRIu64 ",\"delay_us\":%.3f,\"queue_limit_bytes\":%" PRIu64 ",\"loss\":%.9g,"
 	           "\"burst_frames\":%.9g,\"loss_bad\":%.9g,\"p_enter\":%.9g,\"p_leave\":%.9g,\"blackhole\":%s,",
-	           f->rate_bps, (double)f->delay_ns / 1e3, f->queue_bytes, f->loss, f->burst_frames, f->loss_bad, p_enter,
-	           p_leave, f->blackhole ? "true" : "false");
+	           f->rate_bps, (double)f->delay_ns / 1e3, f->queue_bytes, f->loss, f->burst_frames, f->loss_bad,
+	           p_enter, p_leave, f->blackhole ? "true" : "false");
 }
 
 static void show_direction(struct answer *answer, const struct link_direction *d)
@@ -178,9 +178,9 @@ static void show_direction(struct answer *answer, const struct link_direction *d
 
 static void answer_show(struct answer *answer, struct link *link, uint64_t now_ns)
 {
-	/* Device and namespace names come from the command line of whoever asks; the kernel allows no quotes' harm here
-	 * but a backslash or a quote would break the JSON, so link_emulator refuses them at start. */
-	answer_add(answer, "{\"a\":\"%s\",\"b\":\"%s\",\"seed\":%" PRIu64, link->taps[0].spec, link->taps[1].spec, link->seed);
+	/* The names need no escaping: main refuses those that would. */
+	answer_add(answer, "{\"a\":\"%s\",\"b\":\"%s\",\"seed\":%" PRIu64, link->taps[0].spec, link->taps[1].spec,
+	           link->seed);
 	for (int side = 0; side < LINK_SIDES; side++) {
 		link_direction_refresh(&link->directions[side], now_ns);
 		answer_add(answer, ",\"%s\":{", side_names[side]);
@@ -235,7 +235,8 @@ static size_t words_split(char *text, char **words, size_t max)
 	char *save = NULL;
 	size_t count = 0;
 
-	for (char *word = strtok_r(text, " \t\r\n", &save); word && count < max; word = strtok_r(NULL, " \t\r\n", &save))
+	for (char *word = strtok_r(text, " \t\r\n", &save); word && count < max;
+	     word = strtok_r(NULL, " \t\r\n", &save))
 		words[count++] = word;
 	return count;
 }

@@ -31,10 +31,10 @@ struct link {
 };
 
 struct link_control {
-	char path[108]; /* sun_path */
-	int listen_fd;  /* -1: no control socket */
+	char path[108];                       /* sun_path */
+	int listen_fd;                        /* -1: no control socket */
 	int client_fds[LINK_CONTROL_CLIENTS]; /* connected and silent so far; -1: free */
-	unsigned oldest; /* which gives way when all are taken */
+	unsigned oldest;                      /* which gives way when all are taken */
 };
 
 /* Opens the socket at `path`, for the owner alone. A dead socket in the way is replaced, a living one is -EADDRINUSE.

@@ -25,7 +25,7 @@
 
 enum link_fate {
 	LINK_FATE_DELIVERED,
-	LINK_FATE_LOST,         /* by the loss model */
+	LINK_FATE_LOST, /* by the loss model */
 	LINK_FATE_QUEUE_FULL,
 	LINK_FATE_BLACKHOLED,
 	LINK_FATE_NO_MEMORY,
@@ -56,16 +56,16 @@ struct link_direction {
 	struct link_loss loss;
 	struct link_counters counters;
 
-	struct link_frame *head, *tail; /* under way, by due_ns */
-	struct link_frame *unsent;      /* first that may not be serialised yet; NULL: none */
+	struct link_frame *head, *tail;     /* under way, by due_ns */
+	struct link_frame *unsent;          /* first that may not be serialised yet; NULL: none */
 	uint64_t queue_bytes, queue_frames; /* from `unsent` on */
 	uint64_t under_way_frames;
-	uint64_t departure_ns, due_ns;  /* of the newest frame */
+	uint64_t departure_ns, due_ns; /* of the newest frame */
 
-	uint8_t *pool;                  /* owned mapping of pool_slots * slot_bytes */
+	uint8_t *pool; /* owned mapping of pool_slots * slot_bytes */
 	size_t slot_bytes, pool_slots, touched_slots;
-	struct link_frame *free_slots;  /* last freed first: the pool grows no further than it must */
-	struct link_frame *spare;       /* what link_direction_buffer lent */
+	struct link_frame *free_slots; /* last freed first: the pool grows no further than it must */
+	struct link_frame *spare;      /* what link_direction_buffer lent */
 	size_t frame_max_bytes;
 };
 

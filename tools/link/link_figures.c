@@ -13,14 +13,13 @@ struct suffix {
 };
 
 static const struct suffix size_suffixes[] = {
-	{ "k", 1e3 },     { "K", 1e3 },         { "M", 1e6 },
-	{ "G", 1e9 },     { "Ki", 1024 },       { "Mi", 1024 * 1024 },
-	{ "", 1 },        { "Gi", 1073741824 }, { NULL, 0 },
+        {"k", 1e3},          {"K", 1e3}, {"M", 1e6},         {"G", 1e9}, {"Ki", 1024},
+        {"Mi", 1024 * 1024}, {"", 1},    {"Gi", 1073741824}, {NULL, 0},
 };
 static const struct suffix time_suffixes[] = {
-	{ "", 1e6 }, { "ms", 1e6 }, { "us", 1e3 }, { "s", 1e9 }, { NULL, 0 },
+        {"", 1e6}, {"ms", 1e6}, {"us", 1e3}, {"s", 1e9}, {NULL, 0},
 };
-static const struct suffix share_suffixes[] = { { "", 1 }, { "%", 0.01 }, { NULL, 0 } };
+static const struct suffix share_suffixes[] = {{"", 1}, {"%", 0.01}, {NULL, 0}};
 
 /* A decimal number with one of `suffixes`, and then `unit` if that is there. -EINVAL outside 0..max. */
 static int scaled_parse(const char *text, const struct suffix *suffixes, const char *unit, double max, double *value)
@@ -92,8 +91,8 @@ static int figure_set(struct link_figures *f, const char *word, char *why, size_
 #define KEY_IS(name) (key_len == sizeof(name) - 1 && memcmp(word, name, key_len) == 0)
 	if (KEY_IS("rate")) {
 		if (link_number_parse(value, "bit", LINK_RATE_MAX_BPS, &f->rate_bps) < 0)
-			return refuse(why, why_size, "%s: expected bits per second up to 100G, such as 100M (0: no limit)",
-			              word);
+			return refuse(why, why_size,
+			              "%s: expected bits per second up to 100G, such as 100M (0: no limit)", word);
 	} else if (KEY_IS("delay")) {
 		if (scaled_parse(value, time_suffixes, "", LINK_DELAY_MAX_NS, &number) < 0)
 			return refuse(why, why_size, "%s: expected a time up to 10s, such as 25ms or 300us", word);
@@ -105,7 +104,8 @@ static int figure_set(struct link_figures *f, const char *word, char *why, size_
 		if (share_parse(value, &f->loss) < 0)
 			return refuse(why, why_size, "%s: expected 0%% to 100%%, or 0 to 1", word);
 	} else if (KEY_IS("burst")) {
-		if (scaled_parse(value, size_suffixes, "", LINK_BURST_MAX_FRAMES, &number) < 0 || (number > 0 && number < 1))
+		if (scaled_parse(value, size_suffixes, "", LINK_BURST_MAX_FRAMES, &number) < 0 ||
+		    (number > 0 && number < 1))
 			return refuse(why, why_size, "%s: expected frames, 1 to 100000 (0: independent losses)", word);
 		f->burst_frames = number;
 	} else if (KEY_IS("loss_bad")) {
@@ -117,7 +117,8 @@ static int figure_set(struct link_figures *f, const char *word, char *why, size_
 			return refuse(why, why_size, "%s: expected on or off", word);
 	} else {
 		return refuse(why, why_size,
-		              "%s: unknown key; expected rate, delay, queue, loss, burst, loss_bad, blackhole or seed", word);
+		              "%s: unknown key; expected rate, delay, queue, loss, burst, loss_bad, blackhole or seed",
+		              word);
 	}
 #undef KEY_IS
 	return 0;
@@ -140,7 +141,7 @@ static int figures_check(const struct link_figures *f, char *why, size_t why_siz
 
 void link_figures_init(struct link_figures *figures)
 {
-	*figures = (struct link_figures){ .loss_bad = 1.0 };
+	*figures = (struct link_figures){.loss_bad = 1.0};
 }
 
 int link_figures_parse(struct link_figures *both, char *const *words, size_t count, uint64_t *seed, bool *has_seed,

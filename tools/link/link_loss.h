@@ -24,9 +24,10 @@ enum link_loss_state { LINK_LOSS_GOOD, LINK_LOSS_BAD };
 struct link_loss {
 	uint64_t random_state;
 	enum link_loss_state state;
-	uint64_t frames;                     /* drawn for since the seed: the next frame's number */
-	uint64_t lost;                       /* of these */
-	uint64_t recorded[LINK_LOSS_RECORDED]; /* numbers of the first frames lost since the seed: min(lost, size) of them */
+	uint64_t frames;                       /* drawn for since the seed: the next frame's number */
+	uint64_t lost;                         /* of these */
+	uint64_t recorded[LINK_LOSS_RECORDED]; /* numbers of the first frames lost since the seed: min(lost, size) of
+	                                          them */
 };
 
 /* Restarts the sequence: frame number 0 is next, in the good state. The two directions of a link get different

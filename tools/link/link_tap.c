@@ -59,7 +59,7 @@ static int netns_leave(int home_fd, char *why, size_t why_size)
 
 static int tap_create(struct link_tap *tap, char *why, size_t why_size)
 {
-	struct ifreq request = { .ifr_flags = IFF_TAP | IFF_NO_PI | IFF_TUN_EXCL };
+	struct ifreq request = {.ifr_flags = IFF_TAP | IFF_NO_PI | IFF_TUN_EXCL};
 
 	tap->fd = open("/dev/net/tun", O_RDWR | O_NONBLOCK | O_CLOEXEC);
 	if (tap->fd < 0)
@@ -75,7 +75,7 @@ static int tap_create(struct link_tap *tap, char *why, size_t why_size)
 /* In the namespace of the device. */
 static int tap_configure(const struct link_tap *tap, unsigned mtu_bytes, char *why, size_t why_size)
 {
-	struct ifreq request = { .ifr_flags = 0 };
+	struct ifreq request = {.ifr_flags = 0};
 	int fd, rc = 0;
 
 	fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);

@@ -8,7 +8,7 @@
 struct link_tap {
 	char spec[256]; /* as given: NAME or NAME@NETNS */
 	char name[IFNAMSIZ];
-	int fd;         /* non-blocking; one frame a read or write, without FCS. -1: none */
+	int fd; /* non-blocking; one frame a read or write, without FCS. -1: none */
 };
 
 /* Creates the TAP `spec`, NAME or NAME@NETNS, in the calling namespace or in that of /run/netns/NETNS, with the given

@@ -34,39 +34,43 @@ struct options {
 static volatile sig_atomic_t stop_signal;
 
 static const char help_text[] =
-	"Usage: link_emulator --a NAME[@NETNS] --b NAME[@NETNS] [OPTION]... [FIGURE]...\n"
-	"       link_emulator --control SOCKET set FIGURE...\n"
-	"       link_emulator --control SOCKET show | losses | quit\n"
-	"\n"
-	"Creates two TAP devices, each in the network namespace named, and carries Ethernet frames between them as a link\n"
-	"with the given figures would. The second form changes figures while it runs; `show` prints figures and counters\n"
-	"as JSON, `losses` the numbers of the frames lost since the seed.\n"
-	"\n"
-	"Figures, for both directions, or for the one named by the last word `ab`, `ba` or `both` before them:\n"
-	"  rate=100M        bit/s of Ethernet frames without FCS; k, M, G; 0: no limit (default)\n"
-	"  delay=25ms       one way, after serialisation; us, ms, s; a bare number is ms\n"
-	"  queue=625000     bytes waiting for serialisation before frames are dropped; 0: no limit (default)\n"
-	"  loss=1%          share of frames lost on the wire; also 0.01\n"
-	"  burst=4          losses come in bursts of this mean length (Gilbert-Elliott); 0: independent (default)\n"
-	"  loss_bad=100%    share lost within a burst\n"
-	"  blackhole=on     drop everything, what is under way too; off: carry on\n"
-	"  seed=1           restart the sequence of losses, of both directions\n"
-	"A new rate, delay, queue or loss holds for the frames that come in from then on. Frames never overtake.\n"
-	"\n"
-	"Options:\n"
-	"  --a, --b DEVICE     the two ends\n"
-	"  --control SOCKET    unix socket to open, or to ask\n"
-	"  --mtu BYTES         of both devices (default 1500)\n"
-	"  --memory BYTES      most frames kept in each direction (default 64Mi)\n"
-	"  --priority N        real-time priority 1 to 99 where permitted; 0: an ordinary process (default 1)\n"
-	"  --help, --version\n"
-	"\n"
-	"A line with event=ready on standard error says that frames are carried. SIGTERM or SIGINT ends it; the devices go\n"
-	"with it. Exit codes: 0 done, 1 failed, 2 wrong usage.\n"
-	"\n"
-	"Example:\n"
-	"  link_emulator --a eth1@left --b eth1@right --control /run/link.sock rate=100M delay=25ms queue=625000 ab loss=1% &\n"
-	"  link_emulator --control /run/link.sock set ab loss=3% burst=4\n";
+        "Usage: link_emulator --a NAME[@NETNS] --b NAME[@NETNS] [OPTION]... [FIGURE]...\n"
+        "       link_emulator --control SOCKET set FIGURE...\n"
+        "       link_emulator --control SOCKET show | losses | quit\n"
+        "\n"
+        "Creates two TAP devices, each in the network namespace named, and carries Ethernet frames between them as a "
+        "link\n"
+        "with the given figures would. The second form changes figures while it runs; `show` prints figures and "
+        "counters\n"
+        "as JSON, `losses` the numbers of the frames lost since the seed.\n"
+        "\n"
+        "Figures, for both directions, or for the one named by the last word `ab`, `ba` or `both` before them:\n"
+        "  rate=100M        bit/s of Ethernet frames without FCS; k, M, G; 0: no limit (default)\n"
+        "  delay=25ms       one way, after serialisation; us, ms, s; a bare number is ms\n"
+        "  queue=625000     bytes waiting for serialisation before frames are dropped; 0: no limit (default)\n"
+        "  loss=1%          share of frames lost on the wire; also 0.01\n"
+        "  burst=4          losses come in bursts of this mean length (Gilbert-Elliott); 0: independent (default)\n"
+        "  loss_bad=100%    share lost within a burst\n"
+        "  blackhole=on     drop everything, what is under way too; off: carry on\n"
+        "  seed=1           restart the sequence of losses, of both directions\n"
+        "A new rate, delay, queue or loss holds for the frames that come in from then on. Frames never overtake.\n"
+        "\n"
+        "Options:\n"
+        "  --a, --b DEVICE     the two ends\n"
+        "  --control SOCKET    unix socket to open, or to ask\n"
+        "  --mtu BYTES         of both devices (default 1500)\n"
+        "  --memory BYTES      most frames kept in each direction (default 64Mi)\n"
+        "  --priority N        real-time priority 1 to 99 where permitted; 0: an ordinary process (default 1)\n"
+        "  --help, --version\n"
+        "\n"
+        "A line with event=ready on standard error says that frames are carried. SIGTERM or SIGINT ends it; the "
+        "devices go\n"
+        "with it. Exit codes: 0 done, 1 failed, 2 wrong usage.\n"
+        "\n"
+        "Example:\n"
+        "  link_emulator --a eth1@left --b eth1@right --control /run/link.sock rate=100M delay=25ms queue=625000 ab "
+        "loss=1% &\n"
+        "  link_emulator --control /run/link.sock set ab loss=3% burst=4\n";
 
 __attribute__((format(printf, 1, 2))) static void complain(const char *format, ...)
 {
@@ -97,19 +101,19 @@ static int options_parse(struct options *o, int argc, char **argv)
 {
 	enum { OPT_A = 256, OPT_B, OPT_CONTROL, OPT_MTU, OPT_MEMORY, OPT_PRIORITY, OPT_HELP, OPT_VERSION };
 	static const struct option table[] = {
-		{ "a", required_argument, NULL, OPT_A },
-		{ "b", required_argument, NULL, OPT_B },
-		{ "control", required_argument, NULL, OPT_CONTROL },
-		{ "mtu", required_argument, NULL, OPT_MTU },
-		{ "memory", required_argument, NULL, OPT_MEMORY },
-		{ "priority", required_argument, NULL, OPT_PRIORITY },
-		{ "help", no_argument, NULL, OPT_HELP },
-		{ "version", no_argument, NULL, OPT_VERSION },
-		{ NULL, 0, NULL, 0 },
+	        {"a", required_argument, NULL, OPT_A},
+	        {"b", required_argument, NULL, OPT_B},
+	        {"control", required_argument, NULL, OPT_CONTROL},
+	        {"mtu", required_argument, NULL, OPT_MTU},
+	        {"memory", required_argument, NULL, OPT_MEMORY},
+	        {"priority", required_argument, NULL, OPT_PRIORITY},
+	        {"help", no_argument, NULL, OPT_HELP},
+	        {"version", no_argument, NULL, OPT_VERSION},
+	        {NULL, 0, NULL, 0},
 	};
 	int c;
 
-	*o = (struct options){ .mtu_bytes = 1500, .memory_bytes = 64 << 20, .priority = 1 };
+	*o = (struct options){.mtu_bytes = 1500, .memory_bytes = 64 << 20, .priority = 1};
 	while ((c = getopt_long(argc, argv, "", table, NULL)) != -1) {
 		switch (c) {
 		case OPT_A:
@@ -128,7 +132,8 @@ static int options_parse(struct options *o, int argc, char **argv)
 			}
 			break;
 		case OPT_MEMORY:
-			if (link_number_parse(optarg, "", 8ULL << 30, &o->memory_bytes) < 0 || o->memory_bytes < 1 << 20) {
+			if (link_number_parse(optarg, "", 8ULL << 30, &o->memory_bytes) < 0 ||
+			    o->memory_bytes < 1 << 20) {
 				complain("--memory %s: expected 1Mi to 8Gi bytes", optarg);
 				return EXIT_USAGE;
 			}
@@ -157,7 +162,7 @@ static int options_parse(struct options *o, int argc, char **argv)
 
 static void signals_prepare(sigset_t *unblocked)
 {
-	struct sigaction action = { .sa_handler = signal_note };
+	struct sigaction action = {.sa_handler = signal_note};
 	sigset_t blocked;
 
 	/* Only ppoll lets them in, so none slips in between the check and the wait. */
@@ -175,7 +180,7 @@ static void signals_prepare(sigset_t *unblocked)
 /* Wakes us when we ask and not some 50 us later; without the right to real time, at least that. */
 static const char *timing_prepare(int priority)
 {
-	struct sched_param param = { .sched_priority = priority };
+	struct sched_param param = {.sched_priority = priority};
 
 	prctl(PR_SET_TIMERSLACK, 1UL, 0UL, 0UL, 0UL);
 	if (priority > 0 && sched_setscheduler(0, SCHED_FIFO, &param) == 0)
@@ -209,7 +214,8 @@ static void frames_give(struct link_direction *d, const struct link_tap *tap)
 
 		if (!frame)
 			return;
-		link_direction_done(d, write(tap->fd, frame->data, frame->len_bytes) == (ssize_t)frame->len_bytes, now_ns);
+		link_direction_done(d, write(tap->fd, frame->data, frame->len_bytes) == (ssize_t)frame->len_bytes,
+		                    now_ns);
 	}
 }
 
@@ -236,7 +242,7 @@ static int link_carry(struct link *link, struct link_control *control, const sig
 	struct timespec t;
 
 	for (int i = 0; i < POLL_COUNT; i++)
-		fds[i] = (struct pollfd){ .fd = -1, .events = POLLIN };
+		fds[i] = (struct pollfd){.fd = -1, .events = POLLIN};
 	fds[POLL_A].fd = link->taps[0].fd;
 	fds[POLL_B].fd = link->taps[1].fd;
 	fds[POLL_LISTEN].fd = control->listen_fd;
@@ -253,7 +259,8 @@ static int link_carry(struct link *link, struct link_control *control, const sig
 			int rc = fds[side].revents ? frames_take(&link->directions[side], &link->taps[side]) : 0;
 
 			if (rc < 0) {
-				fprintf(stderr, "event=device_gone device=%s error=\"%s\"\n", link->taps[side].spec, strerror(-rc));
+				fprintf(stderr, "event=device_gone device=%s error=\"%s\"\n", link->taps[side].spec,
+				        strerror(-rc));
 				return EXIT_FAILED;
 			}
 		}
@@ -268,7 +275,7 @@ static int link_carry(struct link *link, struct link_control *control, const sig
 	return EXIT_DONE;
 }
 
-/* Device names go into JSON and log lines as they are. */
+/* Device names go into JSON and log lines as they are, so they may hold nothing that means something there. */
 static bool spec_is_printable(const char *spec)
 {
 	return spec[strcspn(spec, "\"\\ \t\r\n=")] == '\0';
@@ -294,8 +301,8 @@ static int figures_apply(struct link *link, const struct options *o, char *why, 
 static int link_run(const struct options *o)
 {
 	static struct link link;
-	struct link_control control = { .listen_fd = -1 };
-	const char *specs[2] = { o->a, o->b };
+	struct link_control control = {.listen_fd = -1};
+	const char *specs[2] = {o->a, o->b};
 	const char *scheduling;
 	char why[512];
 	sigset_t unblocked;
@@ -306,7 +313,8 @@ static int link_run(const struct options *o)
 	for (unsigned i = 0; i < LINK_CONTROL_CLIENTS; i++)
 		control.client_fds[i] = -1;
 	for (int side = 0; side < LINK_SIDES; side++) {
-		error = link_direction_init(&link.directions[side], o->mtu_bytes + FRAME_OVERHEAD_BYTES, o->memory_bytes);
+		error = link_direction_init(&link.directions[side], o->mtu_bytes + FRAME_OVERHEAD_BYTES,
+		                            o->memory_bytes);
 		if (error < 0) {
 			complain("memory: %s", strerror(-error));
 			goto cleanup;
