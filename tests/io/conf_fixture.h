@@ -18,7 +18,7 @@ static char fixture_key[64];  /* a good key file */
 static struct conf *conf; /* of the last load(), or NULL */
 static char error[CONF_ERROR_MAX];
 
-static void write_file(const char *name, const char *text, size_t len, mode_t mode)
+static inline void write_file(const char *name, const char *text, size_t len, mode_t mode)
 {
 	FILE *file = fopen(name, "we");
 
@@ -28,7 +28,7 @@ static void write_file(const char *name, const char *text, size_t len, mode_t mo
 	}
 }
 
-static void fixture_begin(void)
+static inline void fixture_begin(void)
 {
 	if (!mkdtemp(fixture_dir)) {
 		perror(fixture_dir);
@@ -39,7 +39,7 @@ static void fixture_begin(void)
 	write_file(fixture_key, "0123456789abcdef\n", 17, 0600);
 }
 
-static void fixture_end(void)
+static inline void fixture_end(void)
 {
 	conf_free(conf);
 	conf = NULL;
@@ -49,7 +49,7 @@ static void fixture_end(void)
 }
 
 /* `key` NULL: no override. */
-static int load_with(enum conf_group group, const char *text, const char *key, const char *value)
+static inline int load_with(enum conf_group group, const char *text, const char *key, const char *value)
 {
 	struct conf_override override = {.key = key, .value = value};
 	int err;
@@ -63,7 +63,7 @@ static int load_with(enum conf_group group, const char *text, const char *key, c
 	return err;
 }
 
-static int load(enum conf_group group, const char *text)
+static inline int load(enum conf_group group, const char *text)
 {
 	return load_with(group, text, NULL, NULL);
 }
