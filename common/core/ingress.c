@@ -71,7 +71,7 @@ int ingress_put(struct ingress *in, uint64_t offset, const uint8_t *bytes, uint3
 		if (from < in->next)
 			from = in->next;
 	}
-	if (to > in->highest)
+	if (len && to > in->highest)
 		in->highest = to;
 	if (in->next == in->end)
 		in->next = in->end + 1;
