@@ -1,0 +1,260 @@
+/* The choice of a stripe: tables of situations, and what must hold for every choice. */
+#include <string.h>
+
+#include "../../common/core/sched.h"
+#include "unit.h"
+#include "unit_random.h"
+
+#define COUNT(array) (sizeof(array) / sizeof(array)[0])
+
+enum { MEBI = 1048576 };
+
+/* A stripe, as far as it differs from a plain one: 1 MiB/s, 50 ms, nothing waiting, room for more. */
+struct likeness {
+	unsigned flags; /* 0: there is no such stripe */
+	unsigned srtt_ms;
+	unsigned rate_mebi;
+	unsigned backlog_kibi;
+};
+
+enum { PLAIN = 1, DEAD = 2, FULL = 4, UNKNOWN = 8, LANE = 16, BACKUP = 32, REPAIRS = 64 };
+
+static const struct situation {
+	const char *name;
+	enum sched_class class;
+	bool lane_reserved;
+	int not_index;
+	uint32_t len;
+	int want;
+	struct likeness choices[4];
+} situations[] = {
+        {"none is usable", SCHED_BULK, false, -1, 1400, -1, {{.flags = 0}}},
+        {"the only one has no room", SCHED_BULK, false, -1, 1400, -1, {{.flags = FULL}}},
+        {"the first of equals", SCHED_BULK, false, -1, 1400, 0, {{.flags = PLAIN}, {.flags = PLAIN}}},
+        {"the faster one", SCHED_BULK, false, -1, 60000, 1, {{.flags = PLAIN}, {.flags = PLAIN, .rate_mebi = 3}}},
+        {"the nearer one", SCHED_BULK, false, -1, 1400, 1, {{.flags = PLAIN}, {.flags = PLAIN, .srtt_ms = 20}}},
+        {"the one with less waiting",
+         SCHED_BULK,
+         false,
+         -1,
+         1400,
+         1,
+         {{.flags = PLAIN, .backlog_kibi = 100}, {.flags = PLAIN}}},
+        {"far but idle before near but full",
+         SCHED_BULK,
+         false,
+         -1,
+         1400,
+         1,
+         {{.flags = PLAIN, .srtt_ms = 10, .backlog_kibi = 10240}, {.flags = PLAIN, .srtt_ms = 200}}},
+        {"not one that repairs a loss",
+         SCHED_BULK,
+         false,
+         -1,
+         1400,
+         1,
+         {{.flags = REPAIRS}, {.flags = PLAIN, .srtt_ms = 90}}},
+        {"one that repairs a loss, when it is still sooner",
+         SCHED_BULK,
+         false,
+         -1,
+         1400,
+         0,
+         {{.flags = REPAIRS, .srtt_ms = 10}, {.flags = PLAIN, .srtt_ms = 90}}},
+        {"a measured one before an unknown one",
+         SCHED_BULK,
+         false,
+         -1,
+         1400,
+         1,
+         {{.flags = UNKNOWN}, {.flags = PLAIN}}},
+        {"an unknown one alone", SCHED_EXPRESS, true, -1, 1400, 0, {{.flags = UNKNOWN}}},
+        {"bulk keeps off the reserved lane",
+         SCHED_BULK,
+         true,
+         -1,
+         1400,
+         1,
+         {{.flags = LANE}, {.flags = PLAIN, .srtt_ms = 300}}},
+        {"bulk waits rather than spill over", SCHED_BULK, true, -1, 1400, -1, {{.flags = LANE}, {.flags = FULL}}},
+        {"bulk uses a lane that is not reserved",
+         SCHED_BULK,
+         false,
+         -1,
+         1400,
+         0,
+         {{.flags = LANE}, {.flags = PLAIN, .srtt_ms = 300}}},
+        {"bulk uses the reserved lane when nothing else lives",
+         SCHED_BULK,
+         true,
+         -1,
+         1400,
+         0,
+         {{.flags = LANE}, {.flags = DEAD}}},
+        {"a small flow prefers the lane",
+         SCHED_EXPRESS,
+         true,
+         -1,
+         100,
+         1,
+         {{.flags = PLAIN, .srtt_ms = 20}, {.flags = LANE}}},
+        {"a small flow goes elsewhere when the lane is full",
+         SCHED_EXPRESS,
+         true,
+         -1,
+         100,
+         0,
+         {{.flags = PLAIN}, {.flags = FULL | LANE}}},
+        {"a copy goes to another one",
+         SCHED_EXPRESS,
+         true,
+         1,
+         100,
+         2,
+         {{.flags = LANE, .srtt_ms = 90}, {.flags = LANE}, {.flags = LANE}}},
+        {"no other for a copy", SCHED_EXPRESS, true, 0, 100, -1, {{.flags = PLAIN}}},
+        {"a backup path only when no other lives",
+         SCHED_BULK,
+         false,
+         -1,
+         1400,
+         0,
+         {{.flags = PLAIN, .srtt_ms = 300}, {.flags = BACKUP}}},
+        {"a backup path when no other lives", SCHED_BULK, false, -1, 1400, 1, {{.flags = DEAD}, {.flags = BACKUP}}},
+        {"bulk waits rather than use the backup path",
+         SCHED_BULK,
+         false,
+         -1,
+         1400,
+         -1,
+         {{.flags = FULL}, {.flags = BACKUP}}},
+        {"a small flow waits rather than use the backup path",
+         SCHED_EXPRESS,
+         false,
+         -1,
+         100,
+         -1,
+         {{.flags = FULL}, {.flags = BACKUP}}},
+        {"a small flow waits for a full lane rather than use the backup path",
+         SCHED_EXPRESS,
+         true,
+         -1,
+         100,
+         -1,
+         {{.flags = FULL | LANE}, {.flags = BACKUP}}},
+};
+
+static struct sched_choice like(const struct likeness *l)
+{
+	bool known = !(l->flags & UNKNOWN);
+
+	return (struct sched_choice){.usable = l->flags && !(l->flags & DEAD),
+	                             .express = l->flags & LANE,
+	                             .backup = l->flags & BACKUP,
+	                             .in_recovery = l->flags & REPAIRS,
+	                             .srtt_us = known ? 1000 * (l->srtt_ms ? l->srtt_ms : 50) : 0,
+	                             .rate_Bps = known ? MEBI * (uint64_t)(l->rate_mebi ? l->rate_mebi : 1) : 0,
+	                             .backlog_bytes = 1024 * (uint64_t)l->backlog_kibi,
+	                             .room_bytes = l->flags & FULL ? 0 : 65536};
+}
+
+static void check_situations(void)
+{
+	for (size_t i = 0; i < COUNT(situations); i++) {
+		const struct situation *s = &situations[i];
+		struct sched_choice choices[COUNT(s->choices)];
+
+		for (size_t k = 0; k < COUNT(choices); k++)
+			choices[k] = like(&s->choices[k]);
+		UNIT_CASE ("%s", s->name)
+			UNIT_EQ(sched_pick(choices, COUNT(choices), s->class, s->len, s->lane_reserved, s->not_index),
+			        s->want);
+	}
+}
+
+static void check_delivery(void)
+{
+	struct sched_choice choice = like(&(struct likeness){.flags = PLAIN});
+
+	UNIT_CASE ("expected delivery: what waits at the rate, half a round trip, one more for a loss") {
+		UNIT_EQ(sched_delivery_us(&choice, 0), 25000);
+		UNIT_EQ(sched_delivery_us(&choice, MEBI), 1025000);
+		choice.backlog_bytes = MEBI;
+		UNIT_EQ(sched_delivery_us(&choice, MEBI), 2025000);
+		choice.in_recovery = true;
+		UNIT_EQ(sched_delivery_us(&choice, MEBI), 2075000);
+		choice = (struct sched_choice){.rate_Bps = 1, .backlog_bytes = UINT32_MAX};
+		UNIT_TRUE(sched_delivery_us(&choice, UINT32_MAX) > 1000000ull * UINT32_MAX);
+	}
+}
+
+static struct sched_choice random_choice(uint64_t *seed)
+{
+	return (struct sched_choice){.usable = unit_chance(seed, 3, 4),
+	                             .express = unit_chance(seed, 1, 3),
+	                             .backup = unit_chance(seed, 1, 4),
+	                             .in_recovery = unit_chance(seed, 1, 4),
+	                             .srtt_us = (uint32_t)unit_below(seed, 300000),
+	                             .rate_Bps = unit_below(seed, 10 * MEBI),
+	                             .backlog_bytes = unit_below(seed, MEBI),
+	                             .room_bytes = (uint32_t)unit_below(seed, 3) * 1000};
+}
+
+static void check_random(void)
+{
+	UNIT_CASE ("whatever the stripes are like, the choice is one that may be made") {
+		uint64_t seed = 1;
+		unsigned picked = 0;
+
+		for (int round = 0; round < 100000; round++) {
+			struct sched_choice c[8];
+			size_t count = unit_below(&seed, 9);
+			enum sched_class class = unit_chance(&seed, 1, 2) ? SCHED_BULK : SCHED_EXPRESS;
+			bool reserved = unit_chance(&seed, 1, 2);
+			int not_index = (int)unit_below(&seed, count + 1) - 1;
+			bool plain_lives = false, plain_lane_lives = false, any_room = false;
+
+			for (size_t i = 0; i < count; i++) {
+				c[i] = random_choice(&seed);
+				if (!c[i].usable || (int)i == not_index)
+					continue;
+				plain_lives = plain_lives || !c[i].backup;
+				plain_lane_lives = plain_lane_lives || (!c[i].backup && !c[i].express);
+			}
+			for (size_t i = 0; i < count; i++)
+				any_room = any_room || (c[i].usable && (int)i != not_index && c[i].room_bytes &&
+				                        !(c[i].backup && plain_lives) &&
+				                        !(class == SCHED_BULK && reserved && c[i].express));
+			int got = sched_pick(c, count, class, 1400, reserved, not_index);
+			if (got < 0) {
+				if (!UNIT_TRUE(!any_room))
+					break;
+				continue;
+			}
+			picked++;
+			bool good = UNIT_TRUE((size_t)got < count) &&
+			            UNIT_TRUE(c[got].usable && c[got].room_bytes && got != not_index) &&
+			            UNIT_TRUE(!(c[got].backup && plain_lives));
+			if (class == SCHED_BULK && reserved && c[got].express && !c[got].backup)
+				good = good && UNIT_TRUE(!plain_lane_lives);
+			for (size_t i = 0; good && i < count; i++) /* none of the same kind is sooner */
+				if ((int)i != not_index && c[i].usable && c[i].room_bytes &&
+				    c[i].express == c[got].express && c[i].backup == c[got].backup)
+					good = UNIT_TRUE(sched_delivery_us(&c[got], 1400) <=
+					                 sched_delivery_us(&c[i], 1400));
+			if (!good) {
+				UNIT_FAIL("round %d", round);
+				break;
+			}
+		}
+		UNIT_TRUE(picked > 10000);
+	}
+}
+
+int main(void)
+{
+	check_situations();
+	check_delivery();
+	check_random();
+	return unit_exit();
+}
