@@ -92,6 +92,10 @@ $(UNIT_TESTS): $(TST)/%: $(OBJ)/tests/%.o $(patsubst %.c,$(OBJ)/%.o,$(wildcard t
 $(IO_TESTS): $(TST)/%: $(OBJ)/tests/%.o $(patsubst %.c,$(OBJ)/%.o,$(wildcard tests/unit/unit_*.c)) $(LIBIO) $(LIBCORE)
 	$(call link,$(IO_LIBS) -lm)
 
+# Modules of stream and receive that use no libio, so they may stand behind it.
+$(TST)/io/test_traffic: $(addprefix $(OBJ)/tools/traffic_,data.o header.o out.o pattern.o report.o)
+$(TST)/io/test_traffic: LDLIBS += $(CRYPTO_LIBS)
+
 # Tests of tx_proxy's own modules link those objects besides the libraries.
 $(TST)/io/test_syn_parse: $(OBJ)/tx_proxy/syn_parse.o
 PROBE_OBJ := $(addprefix $(OBJ)/,tests/lab/intercept_probe.o $(addprefix tx_proxy/,intercept.o rules.o rules_system.o syn_parse.o))
