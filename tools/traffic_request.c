@@ -17,6 +17,16 @@ struct requests {
 
 static void request_start(struct traffic_client *client, struct traffic_flow *flow);
 
+static void start_more(struct traffic_client *client)
+{
+	struct requests *requests = client->state;
+
+	if (requests->started == client->options->requests || ev_is_active(&requests->starter))
+		return;
+	ev_timer_set(&requests->starter, 0., 0.);
+	ev_timer_start(client->loop, &requests->starter);
+}
+
 static void on_start(struct ev_loop *loop, ev_timer *watcher, int events)
 {
 	struct traffic_client *client = watcher->data;
@@ -48,7 +58,7 @@ static void on_ended(struct traffic_flow *flow)
 	    (requests->stopping && requests->ended == requests->started))
 		ev_break(client->loop, EVBREAK_ALL);
 	else if (!requests->stopping)
-		ev_timer_start(client->loop, &requests->starter);
+		start_more(client);
 }
 
 static const struct traffic_flow_ops request_flow_ops = {.ended = on_ended};
@@ -96,9 +106,9 @@ static int requests_start(struct traffic_client *client)
 		return -ENOMEM;
 	for (unsigned i = 0; i < requests->count; i++)
 		requests->slots[i].state = TRAFFIC_FLOW_ENDED;
-	ev_timer_init(&requests->starter, on_start, 0., 0.);
+	ev_init(&requests->starter, on_start);
 	requests->starter.data = client;
-	ev_timer_start(client->loop, &requests->starter);
+	start_more(client);
 	client->started_us = client->ended_us = traffic_now_us();
 	return 0;
 }

@@ -186,6 +186,7 @@ static void on_acceptable(struct ev_loop *loop, ev_io *watcher, int events)
 			log_limited(&limit, LOG_LEVEL_WARN, "accept_paused", "error=\"%s\" flows=%u", strerror(-fd),
 			            server->live);
 			ev_io_stop(loop, &server->acceptor);
+			ev_timer_set(&server->pause, accept_pause_s, 0.);
 			ev_timer_start(loop, &server->pause);
 			return;
 		}
@@ -211,7 +212,7 @@ int traffic_serve_start(struct traffic_server *server)
 	}
 	server->out.name = server->conf->out;
 	ev_io_init(&server->acceptor, on_acceptable, server->listener, EV_READ);
-	ev_timer_init(&server->pause, on_pause_over, accept_pause_s, 0.);
+	ev_init(&server->pause, on_pause_over);
 	server->acceptor.data = server->pause.data = server;
 	ev_io_start(server->loop, &server->acceptor);
 	return 0;

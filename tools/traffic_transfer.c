@@ -105,8 +105,10 @@ static void start_more(struct traffic_client *client)
 {
 	struct traffic_transfer *transfer = client->state;
 
-	if (transfer->started < transfer->count)
-		ev_timer_start(client->loop, &transfer->starter);
+	if (transfer->started == transfer->count || ev_is_active(&transfer->starter))
+		return;
+	ev_timer_set(&transfer->starter, 0., 0.);
+	ev_timer_start(client->loop, &transfer->starter);
 }
 
 static void on_connected(struct traffic_flow *flow)
@@ -174,7 +176,7 @@ static int transfer_start(struct traffic_client *client)
 	transfer->receives = conf->direction != CONF_SEND;
 	transfer->forth_bytes = transfer->sends ? bounded(conf->bytes) : 0;
 	transfer->back_bytes = transfer->receives ? bounded(conf->bytes) : 0;
-	ev_timer_init(&transfer->starter, on_start, 0., 0.);
+	ev_init(&transfer->starter, on_start);
 	transfer->starter.data = client;
 	if (transfer->sends && conf->file_name[0]) {
 		error = open_file(transfer, conf->file_name);
