@@ -98,6 +98,21 @@ struct addr sock_remote(int fd)
 	return sockaddr_to_addr(&sa);
 }
 
+bool sock_is_local(const struct addr *addr)
+{
+	struct addr any_port = *addr;
+	struct sockaddr_storage sa;
+
+	any_port.port = 0;
+	socklen_t len = sockaddr_from_addr(&sa, &any_port);
+	int fd = socket(sa.ss_family, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+	if (fd < 0)
+		return false;
+	bool local = bind(fd, (struct sockaddr *)&sa, len) == 0;
+	close(fd);
+	return local;
+}
+
 uint64_t sock_raise_limit(void)
 {
 	struct rlimit limit;

@@ -35,6 +35,9 @@ int sock_error(int fd);
 struct addr sock_local(int fd);
 struct addr sock_remote(int fd);
 
+/* Whether the address, whatever its port, is one of this machine's. */
+bool sock_is_local(const struct addr *addr);
+
 /* Raises RLIMIT_NOFILE as far as it goes (at most 1048576) and returns what it is then. */
 uint64_t sock_raise_limit(void);
 

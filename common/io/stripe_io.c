@@ -53,7 +53,8 @@ static void watch(struct stripe_io *io)
 {
 	int events = EV_READ;
 
-	if (io->stripe->output_bytes || !io->room_bytes)
+	/* The kernel calls the socket writable when less than half of the mark is unsent: that gives at least this room. */
+	if (io->stripe->output_bytes || io->room_bytes < io->lowat_bytes / 2)
 		events |= EV_WRITE;
 	if (ev_is_active(&io->watcher) && (io->watcher.events & (EV_READ | EV_WRITE)) == events)
 		return;
@@ -99,6 +100,14 @@ void stripe_io_close(struct stripe_io *io, const char *reason)
 	ev_io_stop(io->runner->loop, &io->watcher);
 	close(io->watcher.fd);
 	runner_defer(io->runner, &io->later);
+}
+
+void stripe_io_free(struct stripe_io *io)
+{
+	forget_written(io);
+	ev_io_stop(io->runner->loop, &io->watcher);
+	close(io->watcher.fd);
+	free(io);
 }
 
 static void close_errno(struct stripe_io *io, int error)
@@ -229,9 +238,10 @@ static void on_writable(struct stripe_io *io)
 		return;
 	take_info(io);
 	report(io);
-	/* The kernel takes more than is counted as room only if it did not take the mark: better late binding lost than a loop that spins. */
-	if (!io->room_bytes && !io->stripe->output_bytes) {
-		io->room_bytes = LOWAT_MIN_BYTES;
+	/* Writable with less room than that: the mark has just been lowered, or was never taken. Rather a little more in the kernel than
+	 * a loop that spins. */
+	if (io->room_bytes < io->lowat_bytes / 2 && !io->stripe->output_bytes) {
+		io->room_bytes = io->lowat_bytes / 2;
 		session_stripe_info(io->stripe, &io->info, io->room_bytes, io->runner->now_us);
 	}
 	watch(io);

@@ -5,9 +5,9 @@
  * is logged, and the owner's `closed` is called when the wakeup is over; the stripe_io is gone after that call.
  *
  * The kernel is given little more than it can send at once (TCP_NOTSENT_LOWAT, kept at some ms of the measured rate),
- * since what it has been given cannot go to another stripe any more. "Room" is what is left of that.
- * While a stripe has no room, or output waits, the loop watches for writability; the kernel reports it when less than
- * half of the low-water mark is unsent (tcp(7), sk_stream_is_writeable).
+ * since what it has been given cannot go to another stripe any more. "Room" is what is left of that mark.
+ * While a stripe has less room than half of the mark, or output waits, the loop watches for writability, which the kernel
+ * reports when less than half of the mark is unsent (__sk_stream_memory_free).
  */
 #ifndef PAIR_IO_STRIPE_IO_H
 #define PAIR_IO_STRIPE_IO_H
@@ -53,6 +53,8 @@ void stripe_io_start(struct stripe_io *io, struct stripe *stripe);
 void stripe_io_in(struct stripe_io *io, const uint8_t *bytes, size_t len);
 /* Closes it as if it had failed. `reason` is a static text for the log. */
 void stripe_io_close(struct stripe_io *io, const char *reason);
+/* When all ends: the session has been freed already. Closes the socket without another word. */
+void stripe_io_free(struct stripe_io *io);
 
 /* For struct session_ops; `user` is not used. */
 void stripe_io_output(void *user, struct stripe *stripe);

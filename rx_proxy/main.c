@@ -1,0 +1,126 @@
+/* rx_proxy: takes the flows of tx_proxies and connects them to their destinations. This file only wires:
+ * configuration → listening socket → fewer privileges → engine → loop → ready. */
+#include <errno.h>
+#include <linux/capability.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "../common/io/cmdline.h"
+#include "../common/io/daemon.h"
+#include "../common/io/listener.h"
+#include "../common/io/log.h"
+#include "../common/io/privs.h"
+#include "../common/io/sockaddr.h"
+#include "acceptor.h"
+
+struct rx_proxy {
+	const struct conf_rx *conf;
+	struct daemon daemon;
+	struct runner runner;
+	struct listener listener;
+	struct acceptor acceptor;
+	struct sessions sessions;
+	struct connector connector;
+};
+
+static void on_stop(void *user)
+{
+	struct rx_proxy *rx = user;
+
+	listener_close(&rx->listener);
+	sessions_stop(&rx->sessions);
+}
+
+static bool is_busy(void *user)
+{
+	struct rx_proxy *rx = user;
+
+	return rx->connector.count > 0;
+}
+
+static void on_stats(void *user)
+{
+	struct rx_proxy *rx = user;
+
+	sessions_log_stats(&rx->sessions);
+}
+
+static const struct daemon_ops daemon_ops = {.stop = on_stop, .busy = is_busy, .stats = on_stats};
+
+/* What is needed after the start. */
+static uint64_t capabilities(const struct conf_rx *conf)
+{
+	/* A congestion control that is not generally allowed needs CAP_NET_ADMIN, and which one a stripe gets is known with its
+	 * HELLO only. A client's address takes CAP_NET_RAW. */
+	uint64_t caps = PRIVS_CAP(CAP_NET_ADMIN);
+
+	if (conf->source == CONF_SOURCE_CLIENT)
+		caps |= PRIVS_CAP(CAP_NET_RAW);
+	return caps;
+}
+
+/* The far ends are told of every flow that does not end by itself. */
+static void finish(struct rx_proxy *rx)
+{
+	listener_close(&rx->listener);
+	acceptor_fini(&rx->acceptor);
+	connector_abort(&rx->connector);
+	runner_round(&rx->runner);
+	sessions_fini(&rx->sessions);
+	connector_fini(&rx->connector);
+	runner_fini(&rx->runner);
+	daemon_fini(&rx->daemon);
+}
+
+static void run(struct rx_proxy *rx)
+{
+	int err = daemon_init(&rx->daemon, &daemon_ops, rx);
+
+	if (!err)
+		err = runner_init(&rx->runner, rx->daemon.loop);
+	if (err)
+		daemon_die(1, "cannot start: %s", strerror(-err));
+	err = listener_open(&rx->listener, rx->daemon.loop, rx->conf->recv_port, false, acceptor_on_accept, &rx->acceptor);
+	if (err)
+		daemon_die(1, "recv_port %u: %s", rx->conf->recv_port, strerror(-err));
+	err = privs_drop(capabilities(rx->conf));
+	if (err)
+		daemon_die(1, "cannot drop privileges: %s", strerror(-err));
+	connector_init(&rx->connector, &rx->runner, rx->conf, rx->daemon.files_max);
+	sessions_init(&rx->sessions, &rx->runner, rx->conf, &rx->connector);
+	acceptor_init(&rx->acceptor, &rx->runner, rx->conf, &rx->sessions);
+	daemon_serve(&rx->daemon, "recv_port=%u", rx->conf->recv_port);
+	finish(rx);
+}
+
+/* Whether this configuration may be run: nobody shall get an open relay without having asked for it. */
+static void check(const struct conf_rx *conf)
+{
+	bool fixed = conf->fixed_dest.family != ADDR_NONE;
+	char text[SOCKADDR_TEXT_MAX];
+
+	if (conf->security == CONF_SECURITY_PSK)
+		daemon_die(2, "security.mode \"psk\" is not supported by this version; write security = { mode = \"none\"; "
+		              "accept_from = ( \"ADDRESS/32\" ); };");
+	if (conf->security == CONF_SECURITY_NONE && conf->accept_from.count)
+		return;
+	if (!fixed)
+		daemon_die(2, "whoever reaches recv_port could connect to anywhere through this machine; write security = "
+		              "{ mode = \"none\"; accept_from = ( \"ADDRESS/32\" ); }; with the addresses of the tx_proxies");
+	log_event(LOG_LEVEL_WARN, "open_to_all", "recv_port=%u dst=%s", conf->recv_port,
+	          sockaddr_text(text, &conf->fixed_dest));
+}
+
+int main(int argc, char **argv)
+{
+	static struct rx_proxy rx;
+	const struct cmdline cmdline = {.program = "rx_proxy",
+	                                .summary = "Takes the flows of tx_proxies and connects them to their destinations."};
+	struct conf *conf = cmdline_load(&cmdline, argc, argv, CONF_RX_PROXY, NULL, 0);
+
+	rx.conf = &conf->rx;
+	check(rx.conf);
+	run(&rx);
+	conf_free(conf);
+	return 0;
+}

@@ -1,0 +1,224 @@
+/* tx_proxy: captures clients' TCP connections and carries them to rx_proxy. This file only wires:
+ * configuration → privileged sockets → fewer privileges → engine → loop → ready. */
+#include <errno.h>
+#include <inttypes.h>
+#include <linux/capability.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/random.h>
+
+#include "../common/io/cmdline.h"
+#include "../common/io/daemon.h"
+#include "../common/io/listener.h"
+#include "../common/io/log.h"
+#include "../common/io/privs.h"
+#include "../common/io/session_log.h"
+#include "../common/io/stats.h"
+#include "../common/io/stripe_io.h"
+#include "capture.h"
+#include "dialler.h"
+#include "rules.h"
+
+struct tx_proxy {
+	const struct conf_tx *conf;
+	struct daemon daemon;
+	struct runner runner;
+	struct capture capture;
+	struct listener listener;
+	struct session_config config;
+	struct runner_session entry;
+	struct dialler *dialler;
+};
+
+/* struct session_ops.user is the capture, to whom most of the callbacks go. */
+static struct tx_proxy *proxy_of(void *user)
+{
+	return (struct tx_proxy *)((char *)user - offsetof(struct tx_proxy, capture));
+}
+
+static const char *path_name(void *user, unsigned path)
+{
+	const struct conf_tx *conf = user;
+
+	return path < conf->path_count ? conf->paths[path].name : "?";
+}
+
+static void on_event(void *user, const struct session_event_info *info)
+{
+	struct tx_proxy *tx = proxy_of(user);
+
+	session_log_event(info, tx->config.id, path_name((void *)(uintptr_t)tx->conf, info->path));
+}
+
+static const struct session_ops session_ops = {
+        .flow_result = capture_flow_result,
+        .flow_readable = capture_flow_readable,
+        .flow_writable = capture_flow_writable,
+        .flow_ended = capture_flow_ended,
+        .stripe_output = stripe_io_output,
+        .stripe_measure = stripe_io_measure,
+        .event = on_event,
+};
+
+static void on_stop(void *user)
+{
+	struct tx_proxy *tx = user;
+
+	session_goaway(tx->entry.session, tx->runner.now_us);
+	capture_stop(&tx->capture);
+}
+
+static bool is_busy(void *user)
+{
+	struct tx_proxy *tx = user;
+
+	return capture_busy(&tx->capture);
+}
+
+static void on_stats(void *user)
+{
+	struct tx_proxy *tx = user;
+	const struct intercept *intercept = tx->capture.intercept;
+
+	stats_log(tx->entry.session, tx->config.id, tx->capture.apps.count, path_name, (void *)(uintptr_t)tx->conf);
+	if (!intercept)
+		return;
+	const struct intercept_stats *st = intercept_stats(intercept);
+	log_event(LOG_LEVEL_INFO, "stats_intercept",
+	          "syns=%" PRIu64 " direct=%" PRIu64 " captured=%" PRIu64 " refused=%" PRIu64 " dropped=%" PRIu64
+	          " unparsed=%" PRIu64 " overruns=%" PRIu64,
+	          st->syns, st->verdicts[INTERCEPT_DIRECT], st->verdicts[INTERCEPT_CAPTURE], st->verdicts[INTERCEPT_REFUSE],
+	          st->verdicts[INTERCEPT_DROP], st->unparsed, st->overruns);
+}
+
+static const struct daemon_ops daemon_ops = {.stop = on_stop, .busy = is_busy, .stats = on_stats};
+
+static void open_sockets(struct tx_proxy *tx)
+{
+	static const struct intercept_ops intercept_ops = {.on_syn = capture_on_syn};
+	const struct conf_capture *conf = &tx->conf->capture;
+	struct ev_loop *loop = tx->daemon.loop;
+	int err = listener_open(&tx->listener, loop, tx->conf->local_port, conf->method == CONF_CAPTURE_TPROXY,
+	                        capture_on_accept, &tx->capture);
+
+	if (err)
+		daemon_die(1, "local_port %u: %s", tx->conf->local_port, strerror(-err));
+	if (conf->method == CONF_CAPTURE_NONE)
+		return;
+	err = intercept_open(&tx->capture.intercept, loop, (uint16_t)conf->queue, conf->mark, &intercept_ops, &tx->capture);
+	if (err == -EPERM)
+		daemon_die(1, "queue %u: not permitted; start tx_proxy as root or with CAP_NET_ADMIN and CAP_NET_RAW", conf->queue);
+	if (err)
+		daemon_die(1, "queue %u: %s", conf->queue,
+		           err == -EBUSY ? "another process has it; choose another capture.queue" : strerror(-err));
+}
+
+static void start_session(struct tx_proxy *tx)
+{
+	const struct conf_limits *limits = &tx->conf->limits;
+
+	tx->config = (struct session_config){
+	        .role = SESSION_CLIENT,
+	        .limits = {.flows = limits->flows,
+	                   .flow_window_bytes = limits->flow_window_bytes,
+	                   .memory_bytes = limits->memory_bytes,
+	                   .timeout_us = (uint64_t)limits->session_timeout_ms * 1000},
+	};
+	if (getrandom(tx->config.id, sizeof tx->config.id, 0) != (ssize_t)sizeof tx->config.id)
+		daemon_die(1, "no random numbers: %s", strerror(errno));
+	tx->entry.session = session_new(&tx->config, &session_ops, &tx->capture, tx->runner.now_us);
+	if (!tx->entry.session)
+		daemon_die(1, "out of memory");
+	tx->capture.session = tx->entry.session;
+	runner_add(&tx->runner, &tx->entry);
+	tx->dialler = dialler_new(&tx->runner, tx->entry.session, tx->conf);
+	if (!tx->dialler)
+		daemon_die(1, "out of memory");
+}
+
+/* The far end is told of every flow that does not end by itself. */
+static void finish(struct tx_proxy *tx)
+{
+	capture_abort(&tx->capture);
+	runner_round(&tx->runner);
+	runner_remove(&tx->runner, &tx->entry);
+	session_free(tx->entry.session);
+	dialler_free(tx->dialler);
+	listener_close(&tx->listener);
+	intercept_close(tx->capture.intercept);
+	capture_fini(&tx->capture);
+	runner_fini(&tx->runner);
+	daemon_fini(&tx->daemon);
+}
+
+static void run(struct tx_proxy *tx)
+{
+	int err = daemon_init(&tx->daemon, &daemon_ops, tx);
+
+	if (!err)
+		err = runner_init(&tx->runner, tx->daemon.loop);
+	if (!err)
+		err = capture_init(&tx->capture, &tx->runner, tx->conf, tx->daemon.files_max);
+	if (err)
+		daemon_die(1, "cannot start: %s", strerror(-err));
+	open_sockets(tx);
+	/* A verdict needs CAP_NET_ADMIN as long as there are verdicts; marks, devices and foreign addresses need CAP_NET_RAW. */
+	err = privs_drop(PRIVS_CAP(CAP_NET_ADMIN) | PRIVS_CAP(CAP_NET_RAW));
+	if (err)
+		daemon_die(1, "cannot drop privileges: %s", strerror(-err));
+	start_session(tx);
+	daemon_serve(&tx->daemon, "local_port=%u queue=%d paths=%zu", tx->conf->local_port,
+	             tx->capture.intercept ? (int)tx->conf->capture.queue : -1, tx->conf->path_count);
+	finish(tx);
+}
+
+/* --rules=up|down|print: the netfilter rules, and nothing else. The exit code. */
+static int do_rules(const char *what, const struct conf_tx *conf)
+{
+	int err;
+
+	if (strcmp(what, "print") == 0) {
+		err = rules_print(stdout, conf, true);
+	} else if (strcmp(what, "up") == 0 || strcmp(what, "down") == 0) {
+		err = rules_apply(conf, what[0] == 'u');
+	} else {
+		fprintf(stderr, "tx_proxy: --rules=%s: expected up, down or print\n", what);
+		return 2;
+	}
+	if (err)
+		fprintf(stderr, "tx_proxy: --rules=%s: %s\n", what, strerror(-err));
+	return err ? 1 : 0;
+}
+
+static void check(const struct conf_tx *conf)
+{
+	if (conf->security == CONF_SECURITY_PSK)
+		daemon_die(2, "security.mode \"psk\" is not supported by this version; write security = { mode = \"none\"; };");
+}
+
+int main(int argc, char **argv)
+{
+	static struct tx_proxy tx;
+	const char *rules = NULL;
+	const struct cmdline cmdline = {.program = "tx_proxy",
+	                                .summary = "Captures TCP connections and carries them to rx_proxy over all paths."};
+	const struct cmdline_switch switches[] = {
+	        {.name = "rules",
+	         .value_name = "up|down|print",
+	         .help = "put the netfilter rules up or take them down, or print them; then exit",
+	         .value = &rules},
+	};
+	struct conf *conf = cmdline_load(&cmdline, argc, argv, CONF_TX_PROXY, switches, 1);
+	int status = 0;
+
+	tx.conf = &conf->tx;
+	if (rules) {
+		status = do_rules(rules, tx.conf);
+	} else {
+		check(tx.conf);
+		run(&tx);
+	}
+	conf_free(conf);
+	return status;
+}
