@@ -131,7 +131,7 @@ void traffic_progress_show(struct traffic_progress *progress, uint64_t now_us, u
 	uint64_t past_us = now_us - progress->last_us;
 
 	if (progress->shown)
-		fprintf(stderr, "\r\033[K%.0f s: %u flows, %.1f Mbit/s out, %.1f Mbit/s in",
+		fprintf(stderr, "\r\033[K%.0f s: flows %u, %.1f Mbit/s out, %.1f Mbit/s in",
 		        traffic_report_ms(progress->started_us, now_us) / 1e3, flows,
 		        traffic_report_mbit_s(sent_bytes - progress->last_sent_bytes, past_us),
 		        traffic_report_mbit_s(received_bytes - progress->last_received_bytes, past_us));

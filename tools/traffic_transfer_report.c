@@ -158,8 +158,8 @@ static void report_text(const struct traffic_client *client, const struct total 
 	for (unsigned i = 0; i < transfer->count; i++)
 		if (transfer->count <= FLOW_LINES_MAX || transfer->flows[i].status != TRAFFIC_OK)
 			text_flow(client, &transfer->flows[i], i);
-	printf("total: %u flows, %u failed, %.3f ms", transfer->count, transfer->failed,
-	       (double)total->duration_us / 1e3);
+	printf("total: %u flow%s, %u failed, %.3f ms", transfer->count, transfer->count == 1 ? "" : "s",
+	       transfer->failed, (double)total->duration_us / 1e3);
 	if (transfer->sends)
 		printf(", sent %" PRIu64 " bytes, %" PRIu64 " confirmed, %.1f Mbit/s", total->sent_bytes,
 		       total->confirmed_bytes, traffic_report_mbit_s(total->confirmed_bytes, total->duration_us));
