@@ -102,7 +102,13 @@ PROBE_OBJ := $(addprefix $(OBJ)/,tests/lab/intercept_probe.o $(addprefix tx_prox
 $(TST)/lab/intercept_probe: $(PROBE_OBJ) $(LIBIO) $(LIBCORE)
 	$(call link,$(CAPTURE_LIBS) $(IO_LIBS))
 
-tests: $(UNIT_TESTS) $(IO_TESTS)
+$(TST)/lab/tcp_probe: $(OBJ)/tests/lab/tcp_probe.o
+	$(call link)
+# A stranger to the daemons: it shares nothing with them.
+$(TST)/lab/hostile: $(addprefix $(OBJ)/tests/lab/,hostile.o hostile_wire.o)
+	$(call link)
+
+tests: $(UNIT_TESTS) $(IO_TESTS) $(addprefix $(TST)/lab/,intercept_probe tcp_probe hostile)
 
 clean:
 	rm -rf build
