@@ -1,4 +1,5 @@
-/* Every byte arrives, once, in order, and every flow ends at both sides: sizes, directions, numbers of stripes, loss, seeds. */
+/* Every byte arrives, once, in order, and every flow ends at both sides: sizes, directions, numbers of stripes, loss,
+ * seeds. */
 #include <string.h>
 
 #include "../unit/unit.h"
@@ -28,9 +29,16 @@ static void check_sizes(void)
 
 	for (size_t s = 0; s < COUNT(stripes); s++)
 		for (unsigned way = 0; way < 3; way++)
-			UNIT_CASE("every size, %s, %u stripes", way == 0 ? "up" : way == 1 ? "down" : "both ways", stripes[s]) {
+			UNIT_CASE ("every size, %s, %u stripes",
+			           way == 0   ? "up"
+			           : way == 1 ? "down"
+			                      : "both ways",
+			           stripes[s]) {
 				for (size_t i = 0; i < COUNT(sizes); i++) {
-					struct sim_config config = {.seed = 100 * s + i + 1, .path_count = 1, .paths = {SIM_DSL}, .partial = true};
+					struct sim_config config = {.seed = 100 * s + i + 1,
+					                            .path_count = 1,
+					                            .paths = {SIM_DSL},
+					                            .partial = true};
 					struct sim_plan plan = {.early = i % 2, .connect_us = 20000};
 					config.paths[0].stripes = stripes[s];
 					config.paths[0].loss_ppm = 5000;
@@ -43,8 +51,121 @@ static void check_sizes(void)
 			}
 }
 
+static struct sim_path random_path(uint64_t *seed)
+{
+	return (struct sim_path){.stripes = 1 + (unsigned)unit_below(seed, 8),
+	                         .rate_Bps = 100000 + unit_below(seed, 20000000),
+	                         .delay_us = (uint32_t)unit_below(seed, 100000),
+	                         .queue_bytes = 20000 + (uint32_t)unit_below(seed, 300000),
+	                         .loss_ppm = unit_chance(seed, 1, 2) ? (uint32_t)unit_below(seed, 50000) : 0,
+	                         .backup = unit_chance(seed, 1, 10)};
+}
+
+static struct sim_plan random_plan(uint64_t *seed, uint64_t most)
+{
+	struct sim_plan plan = {.start_us = unit_below(seed, 2 * SIM_SECOND),
+	                        .early = unit_chance(seed, 1, 2),
+	                        .answers = unit_chance(seed, 1, 3),
+	                        .connect_us = (uint32_t)unit_below(seed, 200000)};
+
+	for (unsigned side = 0; side < SIM_SIDES; side++) {
+		plan.bytes[side] =
+		        unit_chance(seed, 1, 3) ? sizes[unit_below(seed, COUNT(sizes) - 1)] : unit_below(seed, most);
+		plan.chunk[side] = 1 + (uint32_t)unit_below(seed, unit_chance(seed, 1, 4) ? 100 : 100000);
+		if (plan.bytes[side] / plan.chunk[side] > 3000)
+			plan.chunk[side] = 1 + (uint32_t)(plan.bytes[side] / 3000);
+		if (unit_chance(seed, 1, 5))
+			plan.pause_us[side] = (uint32_t)unit_below(seed, 20000);
+		if (unit_chance(seed, 1, 8))
+			plan.read_Bps[side] = 50000 + (uint32_t)unit_below(seed, 2000000);
+	}
+	return plan;
+}
+
+static void check_seeds(void)
+{
+	UNIT_CASE ("random paths, flows and pieces, by seed") {
+		for (uint64_t round = 1; round <= 150; round++) {
+			uint64_t seed = round;
+			struct sim_config config = {.seed = round,
+			                            .path_count = 1 + (unsigned)unit_below(&seed, SIM_PATHS),
+			                            .partial = true};
+			struct sim_plan plans[6];
+			size_t count = 1 + unit_below(&seed, COUNT(plans));
+
+			for (unsigned p = 0; p < config.path_count; p++)
+				config.paths[p] = random_path(&seed);
+			for (size_t i = 0; i < count; i++)
+				plans[i] = random_plan(&seed, 400000);
+			run_and_check(&config, plans, count);
+		}
+	}
+}
+
+static void check_crowd(void)
+{
+	UNIT_CASE ("200 flows at once, small and large, fast and slow, both ways") {
+		for (uint64_t round = 1; round <= 2; round++) {
+			uint64_t seed = round;
+			struct sim_config config = {
+			        .seed = round, .path_count = 2, .paths = {SIM_DSL, SIM_LAN}, .partial = true};
+			struct sim_plan plans[200];
+
+			config.paths[0].loss_ppm = 10000;
+			for (size_t i = 0; i < COUNT(plans); i++) {
+				plans[i] = random_plan(&seed, i % 10 ? 20000 : 1000000);
+				if (i % 17 == 0)
+					plans[i].reset_at[i % 2] = 1 + unit_below(&seed, 5000);
+				if (i % 17 == 0 && plans[i].bytes[!(i % 2)] < 5000)
+					plans[i].bytes[!(i % 2)] = 5000;
+				plans[i].reset_reason = RESET_BY_APP;
+				if (i % 23 == 0)
+					plans[i] = (struct sim_plan){.status = OPEN_REFUSED};
+				if (plans[i].read_Bps[i % 2])
+					plans[i].answers = false;
+			}
+			run_and_check(&config, plans, COUNT(plans));
+		}
+	}
+}
+
+static uint64_t trace_of(uint64_t number)
+{
+	uint64_t seed = number, trace;
+	struct sim_config config = {.seed = number, .path_count = 2, .paths = {SIM_DSL, SIM_LAN}, .partial = true};
+	struct sim *sim;
+
+	config.paths[1].loss_ppm = 20000;
+	sim = sim_new(&config);
+	for (int i = 0; i < 10; i++) {
+		struct sim_plan plan = random_plan(&seed, 100000);
+		sim_add(sim, &plan);
+	}
+	sim_run_until(sim, 2 * SIM_SECOND);
+	sim_path_down(sim, 1, true);
+	sim_run_until(sim, 3 * SIM_SECOND);
+	sim_path_up(sim, 1);
+	sim_run(sim, 600ull * SIM_SECOND);
+	sim_check(sim);
+	trace = sim->trace;
+	sim_free(sim);
+	return trace;
+}
+
+static void check_determinism(void)
+{
+	UNIT_CASE ("the same seed gives the same trace, another one another") {
+		for (uint64_t seed = 1; seed <= 5; seed++)
+			UNIT_EQ(trace_of(seed), trace_of(seed));
+		UNIT_TRUE(trace_of(1) != trace_of(2));
+	}
+}
+
 int main(void)
 {
 	check_sizes();
+	check_seeds();
+	check_crowd();
+	check_determinism();
 	return unit_exit();
 }
