@@ -82,7 +82,7 @@ logs_show() {
 	for file in "$rx_log" "$tx_log"; do
 		if [ -n "$file" ] && [ -e "$file" ]; then
 			printf '# %s\n' "${file##*/}" >&2
-			tail -n "$1" "$file" | cut -c 1-400 | sed 's/^/#   /' >&2
+			grep -v 'event=stats_stripe' "$file" | tail -n "$1" | cut -c 1-400 | sed 's/^/#   /' >&2
 		fi
 	done
 }
@@ -97,7 +97,7 @@ wait_for() {
 	done
 }
 
-log_has() { [ "$(grep -Ec -- "$2" "$1" 2>/dev/null)" -ge "$3" ]; }
+log_has() { [ -e "$1" ] && [ "$(grep -Ec -- "$2" "$1")" -ge "$3" ]; }
 log_wait() { wait_for "$3" log_has "$1" "$2" "${4:-1}"; }
 
 is_gone() {

@@ -1,0 +1,45 @@
+#!/bin/bash
+# Connections through the pair on which nothing happens for IDLE_S seconds (70), and which then go on as if nothing had
+# been: longer than any limit of time that the daemons have. A lab of its own; test_pair_manners.sh runs it beside other
+# cases.
+
+. "$(dirname "${BASH_SOURCE[0]}")/pair.sh"
+idle_s=${IDLE_S:-70}
+pair_limits='session_timeout_ms = 5000;'
+
+# job NAME PORT OPERATION…: the client's side, in the background
+job() {
+	start "$1" source "$tcp_probe" connect "$dest_ip" "${@:2}"
+	jobs+=("$started")
+}
+
+# result NAME TEXT: what client and server of a job told in the end
+result() {
+	local line
+	line=$(tail -n 1 "$dir/$2.log")
+	if [[ $line == *"$3"* ]]; then ok "$1"; else not_ok "$1" "no '$3' in '$line'"; fi
+}
+
+pair_begin "idle connections"
+jobs=()
+pair_lab --delay 10ms
+pair_start
+probe_serve 7100 limit=200 read=1 send=1 read=100000 send=100000 end fin
+probe_serve 7101 limit=200 end sleep=$((idle_s * 1000)) send=1000
+probe_serve 7102 limit=200 end
+job used 7100 send=1 read=1 sleep=$((idle_s * 1000)) send=100000 read=100000 fin end
+job half_closed 7101 limit=200 send=10 fin end
+job unused 7102 sleep=$((idle_s * 1000)) send=10 fin end
+for job in "${jobs[@]}"; do
+	ended "$job" $((idle_s + 60))
+done
+sleep 0.2
+result "an idle connection works after $idle_s s" used 'read=100001 wrong=none end=eof error=none'
+result "its destination has all of it" serve_7100 'read=100001 wrong=none end=eof error=none'
+result "a half-closed idle connection works after $idle_s s" half_closed 'read=1000 wrong=none end=eof error=none'
+result "a connection works that was not used for $idle_s s" unused 'end=eof error=none'
+result "its destination has what was sent then" serve_7102 'read=10 wrong=none end=eof error=none'
+equal "no stripe was lost in between" "$(grep -c 'event=stripe_closed' "$tx_log")" 0
+equal "all of them went through the pair" "$(stat tx flows_opened)" 3
+pair_stop
+pair_end
