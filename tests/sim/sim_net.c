@@ -381,7 +381,7 @@ static uint64_t timer(uint64_t at_us)
 
 static uint64_t next_us(const struct sim *sim)
 {
-	uint64_t us = sim_app_next_us(sim);
+	uint64_t us = sooner(sim_app_next_us(sim), timer(sim->wake_us));
 
 	for (unsigned side = 0; side < SIM_SIDES; side++)
 		us = sooner(us, sim->hosts[side].dirty ? 0 : session_next_us(sim->hosts[side].session));
@@ -528,6 +528,8 @@ static bool step(struct sim *sim, uint64_t until_us)
 	if (sim->steps > SPIN_MAX)
 		sim_wrong(sim, "time does not go on");
 	sim->now_us = us;
+	if (sim->wake_us <= sim->now_us)
+		sim->wake_us = 0;
 	if (sim->config.step)
 		sim->config.step(sim, sim->config.user);
 	dial_due(sim);

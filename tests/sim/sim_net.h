@@ -144,6 +144,7 @@ struct sim {
 	struct sim_flow **flows;
 	uint32_t flow_count, flow_capacity;
 	uint32_t first_unfinished;
+	uint64_t wake_us; /* config.step wants to be called then, whatever else happens; 0: no */
 	uint64_t trace;
 	uint64_t steps;
 	uint64_t delivered[SIM_PATHS]; /* bytes of stripes */

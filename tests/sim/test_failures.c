@@ -1,0 +1,254 @@
+/* Stripes die, paths go and come back, the far end restarts: nothing is lost, and nobody waits for ever. */
+#include <string.h>
+
+#include "../unit/unit.h"
+#include "../unit/unit_random.h"
+#include "sim_net.h"
+
+/* What is done to the simulation, and when: after so many bytes were delivered on all paths. */
+struct blow {
+	enum { KILL_ONE, KILL_ALL_BUT_ONE, KILL_ALL, KILL_RANDOM, PATH_DOWN_AND_UP } kind;
+	uint64_t at_bytes;
+	bool silent;
+	uint64_t every_bytes; /* again after so many more; 0: once */
+	uint64_t up_us;       /* PATH_DOWN_AND_UP: when it comes back; 0: it is not down */
+};
+
+static void kill_some(struct sim *sim, const struct blow *blow)
+{
+	bool spared = false;
+
+	for (unsigned p = 0; p < sim->config.path_count; p++)
+		for (unsigned i = 0; i < sim->config.paths[p].stripes; i++) {
+			struct sim_conn *conn = sim_find_conn(sim, p, i);
+			if (!conn)
+				continue;
+			if (blow->kind == KILL_ALL_BUT_ONE && !spared) {
+				spared = true;
+				continue;
+			}
+			if (blow->kind == KILL_RANDOM && unit_chance(&sim->seed, 2, 3))
+				continue;
+			sim_kill(sim, conn, blow->silent);
+			if (blow->kind == KILL_ONE)
+				return;
+		}
+}
+
+static void strike(struct sim *sim, void *user)
+{
+	struct blow *blow = user;
+	uint64_t bytes = 0;
+
+	if (blow->up_us && sim->now_us >= blow->up_us) {
+		sim_path_up(sim, 0);
+		blow->up_us = 0;
+	}
+	for (unsigned p = 0; p < sim->config.path_count; p++)
+		bytes += sim->delivered[p];
+	if (!blow->at_bytes || bytes < blow->at_bytes)
+		return;
+	blow->at_bytes = blow->every_bytes ? bytes + blow->every_bytes : 0;
+	if (blow->kind == PATH_DOWN_AND_UP) {
+		sim_path_down(sim, 0, blow->silent);
+		sim->wake_us = blow->up_us = sim->now_us + 5 * SIM_SECOND;
+	} else {
+		kill_some(sim, blow);
+	}
+}
+
+static bool transfer(uint64_t seed, const struct blow *blow, unsigned stripes, unsigned paths, uint64_t bytes)
+{
+	struct blow state = *blow;
+	struct sim_config config = {
+	        .seed = seed,
+	        .path_count = paths,
+	        .paths = {SIM_DSL, {.stripes = 2, .rate_Bps = 1000000, .delay_us = 60000, .queue_bytes = 60000}},
+	        .partial = true,
+	        .step = strike,
+	        .user = &state};
+	struct sim *sim;
+	bool good;
+
+	config.paths[0].stripes = stripes;
+	config.paths[0].loss_ppm = 3000;
+	sim = sim_new(&config);
+	if (!UNIT_TRUE(sim))
+		return false;
+	sim_add(sim, &(struct sim_plan){.bytes = {bytes, bytes}, .early = true});
+	sim_add(sim, &(struct sim_plan){.bytes = {700, bytes / 2}, .answers = true, .start_us = 1050000});
+	sim_add(sim, &(struct sim_plan){
+	                     .bytes = {bytes / 2, 10}, .start_us = 1100000, .chunk = {900, 0}, .pause_us = {1000, 0}});
+	good = sim_run(sim, 300ull * SIM_SECOND);
+	sim_check(sim);
+	sim_free(sim);
+	return good;
+}
+
+static void check_every_moment(void)
+{
+	static const char *const names[] = {"one stripe dies", "all stripes but one die", "all stripes die",
+	                                    "some stripes die"};
+	static const uint64_t total = 260000;
+
+	for (unsigned kind = KILL_ONE; kind <= KILL_RANDOM; kind++)
+		for (unsigned silent = 0; silent < 2; silent++)
+			UNIT_CASE ("%s%s, at every moment of a transfer", names[kind], silent ? " in silence" : "")
+				for (uint64_t at = 1; at < total; at += at < 3000 ? 97 : 9973) {
+					struct blow blow = {.kind = kind, .at_bytes = at, .silent = silent};
+					if (!transfer(at, &blow, 1 + at % 5, 1 + at % 2, 60000)) {
+						UNIT_FAIL("after %u bytes", (unsigned)at);
+						break;
+					}
+				}
+}
+
+static void check_again_and_again(void)
+{
+	UNIT_CASE ("stripes die again and again")
+		for (uint64_t seed = 1; seed <= 25; seed++) {
+			struct blow blow = {.kind = KILL_RANDOM,
+			                    .at_bytes = 1,
+			                    .every_bytes = 20000 + 4000 * seed,
+			                    .silent = seed % 2};
+			if (!transfer(seed, &blow, 1 + seed % 8, 1 + seed % 2, 400000))
+				break;
+		}
+	UNIT_CASE ("the first path goes and comes back")
+		for (uint64_t seed = 1; seed <= 20; seed++) {
+			struct blow blow = {.kind = PATH_DOWN_AND_UP, .at_bytes = 20000 * seed, .silent = seed % 2};
+			if (!transfer(seed, &blow, 4, 2, 300000))
+				break;
+		}
+	UNIT_CASE ("the only path goes and comes back")
+		for (uint64_t seed = 1; seed <= 20; seed++) {
+			struct blow blow = {.kind = PATH_DOWN_AND_UP, .at_bytes = 20000 * seed, .silent = seed % 2};
+			if (!transfer(seed, &blow, 4, 1, 300000))
+				break;
+		}
+}
+
+/* --- The session ends or begins again
+ * -------------------------------------------------------------------------------*/
+
+static struct sim *busy_sim(uint64_t seed, unsigned flows)
+{
+	struct sim_config config = {
+	        .seed = seed, .path_count = 1, .paths = {SIM_DSL}, .limits = {.timeout_us = 10 * SIM_SECOND}};
+	struct sim *sim = sim_new(&config);
+
+	for (unsigned i = 0; sim && i < flows; i++)
+		sim_add(sim, &(struct sim_plan){.bytes = {3000000, 3000000}, .start_us = 1100000});
+	return sim;
+}
+
+static bool quiet(struct sim *sim, unsigned side)
+{
+	struct session_stats stats;
+
+	session_get_stats(sim->hosts[side].session, &stats);
+	return UNIT_EQ(stats.flows, 0) && UNIT_EQ(stats.egress_pages, 0) && UNIT_EQ(stats.ingress_pages, 0) &&
+	       UNIT_EQ(stats.promised_bytes, 0);
+}
+
+static void expect_lost(struct sim *sim, unsigned side)
+{
+	for (uint32_t i = 0; i < sim->flow_count; i++) {
+		UNIT_TRUE(sim->flows[i]->ends[side].over);
+		UNIT_EQ(sim->flows[i]->ends[side].reason, RESET_SESSION);
+	}
+	quiet(sim, side);
+}
+
+static void check_session_lost(void)
+{
+	UNIT_CASE ("down for longer than the timeout: every flow is reset, at both ends, and the next one works") {
+		struct sim *sim = busy_sim(1, 5);
+		struct sim_flow *next;
+
+		UNIT_TRUE(sim_run_until(sim, 1500000));
+		sim_path_down(sim, 0, false);
+		UNIT_TRUE(sim_run_until(sim, 9 * SIM_SECOND));
+		UNIT_TRUE(!sim->flows[0]->ends[0].over && !sim->flows[0]->ends[1].over);
+		UNIT_TRUE(sim_run_until(sim, 15 * SIM_SECOND));
+		for (unsigned side = 0; side < SIM_SIDES; side++) {
+			expect_lost(sim, side);
+			UNIT_EQ(sim->hosts[side].events[SESSION_LOST], 1);
+			UNIT_EQ(sim->hosts[side].events[SESSION_DOWN], 1);
+		}
+		sim_path_up(sim, 0);
+		next = sim_add(sim, &(struct sim_plan){.bytes = {1000, 1000}});
+		UNIT_TRUE(sim_run(sim, 10 * SIM_SECOND));
+		UNIT_STR(sim->wrong, "");
+		sim_flow_check(sim, next);
+		UNIT_EQ(sim->hosts[SIM_CLIENT].events[SESSION_UP], 2);
+		sim_free(sim);
+	}
+	UNIT_CASE ("back before the timeout: nothing is reset") {
+		struct sim *sim = busy_sim(2, 5);
+
+		UNIT_TRUE(sim_run_until(sim, 1500000));
+		sim_path_down(sim, 0, false);
+		UNIT_TRUE(sim_run_until(sim, 9 * SIM_SECOND));
+		sim_path_up(sim, 0);
+		UNIT_TRUE(sim_run(sim, 120ull * SIM_SECOND));
+		sim_check(sim);
+		UNIT_EQ(sim->hosts[SIM_CLIENT].events[SESSION_LOST], 0);
+		sim_free(sim);
+	}
+}
+
+static void check_session_renewed(void)
+{
+	UNIT_CASE ("the server restarts: the client's flows are reset at once, and the next one works")
+		for (uint64_t seed = 1; seed <= 20; seed++) {
+			struct sim *sim = busy_sim(seed, 5);
+			struct sim_flow *next;
+
+			UNIT_TRUE(sim_run_until(sim, 1100000 + 25000 * seed));
+			sim_restart_server(sim);
+			UNIT_TRUE(sim_run_until(sim, sim->now_us + SIM_SECOND));
+			UNIT_EQ(sim->hosts[SIM_CLIENT].events[SESSION_RENEWED], 1);
+			for (uint32_t i = 0; i < sim->flow_count; i++)
+				UNIT_TRUE(sim->flows[i]->ends[0].over || !sim->flows[i]->started);
+			next = sim_add(sim, &(struct sim_plan){.bytes = {1000, 100000}});
+			UNIT_TRUE(sim_run(sim, 60ull * SIM_SECOND));
+			UNIT_STR(sim->wrong, "");
+			if (!sim_flow_check(sim, next))
+				seed = 1000;
+			sim_free(sim);
+		}
+}
+
+static void check_goaway(void)
+{
+	UNIT_CASE ("GOAWAY: flows that are there go on, no new one opens, also after a new dial") {
+		for (unsigned side = 0; side < SIM_SIDES; side++) {
+			struct sim *sim = busy_sim(3 + side, 3);
+
+			UNIT_TRUE(sim_run_until(sim, 1500000));
+			session_goaway(sim->hosts[side].session, sim->now_us);
+			sim->hosts[side].dirty = true;
+			UNIT_TRUE(sim_run_until(sim, 1700000));
+			UNIT_TRUE(!session_can_open(sim->hosts[SIM_CLIENT].session));
+			UNIT_EQ(sim->hosts[!side].events[SESSION_GOAWAY], 1);
+			sim_kill(sim, sim_find_conn(sim, 0, 1), false);
+			UNIT_TRUE(sim_run_until(sim, 3 * SIM_SECOND));
+			UNIT_TRUE(!session_can_open(sim->hosts[SIM_CLIENT].session));
+			UNIT_TRUE(sim_run(sim, 60ull * SIM_SECOND));
+			sim_check(sim);
+			UNIT_TRUE(!session_can_open(sim->hosts[SIM_CLIENT].session));
+			sim_free(sim);
+		}
+	}
+}
+
+int main(void)
+{
+	check_every_moment();
+	check_again_and_again();
+	check_session_lost();
+	check_session_renewed();
+	check_goaway();
+	return unit_exit();
+}
