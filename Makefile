@@ -2,6 +2,7 @@
 
 PREFIX  ?= /usr/local
 DESTDIR ?=
+UNITDIR ?= $(PREFIX)/lib/systemd/system
 CC      ?= cc
 FLAVOUR ?= release
 OPTIMIZE ?= -O2 -g
@@ -109,6 +110,43 @@ $(TST)/lab/hostile: $(addprefix $(OBJ)/tests/lab/,hostile.o hostile_wire.o)
 	$(call link)
 
 tests: $(UNIT_TESTS) $(IO_TESTS) $(addprefix $(TST)/lab/,intercept_probe tcp_probe hostile)
+
+# Both install what is missing, build, and leave nothing behind; `tools/demo --help`, `tools/bench --help`.
+demo:
+	@FILE="$(FILE)" tools/demo
+bench:
+	@tools/bench $(ROWS)
+
+# The programs look for /etc/pair_proxy/network.conf whatever the prefix. A configuration that is there stays; uninstall
+# removes it only if it is the example still.
+SBIN_PROGRAMS := tx_proxy rx_proxy
+BIN_PROGRAMS  := stream receive
+UNITS     := $(SBIN_PROGRAMS:=.service)
+SHARE     := $(PREFIX)/share
+CONF_FILE := $(DESTDIR)/etc/pair_proxy/network.conf
+DOC_DIR   := $(SHARE)/doc/pair_proxy
+man_files = $(notdir $(wildcard doc/*.$(1)))
+doc_files = README.md COPYING network.conf $(wildcard doc/*.md doc/figs/*.svg)
+
+install: all
+	install -d $(addprefix $(DESTDIR),$(PREFIX)/sbin $(PREFIX)/bin $(UNITDIR) /etc/pair_proxy)
+	install -m 755 $(addprefix $(BIN)/,$(SBIN_PROGRAMS)) $(DESTDIR)$(PREFIX)/sbin
+	install -m 755 $(addprefix $(BIN)/,$(BIN_PROGRAMS)) $(DESTDIR)$(PREFIX)/bin
+	for n in 1 5 8; do install -d $(DESTDIR)$(SHARE)/man/man$$n && \
+		install -m 644 doc/*.$$n $(DESTDIR)$(SHARE)/man/man$$n || exit 1; done
+	for file in $(doc_files); do install -D -m 644 $$file $(DESTDIR)$(DOC_DIR)/$$file || exit 1; done
+	for unit in $(UNITS); do sed 's|@sbindir@|$(PREFIX)/sbin|g' tools/systemd/$$unit.in \
+		>$(DESTDIR)$(UNITDIR)/$$unit && chmod 644 $(DESTDIR)$(UNITDIR)/$$unit || exit 1; done
+	test -e $(CONF_FILE) || install -m 644 network.conf $(CONF_FILE)
+
+# Removes what install made, and the folders of its own.
+uninstall:
+	rm -f $(addprefix $(DESTDIR)$(PREFIX)/sbin/,$(SBIN_PROGRAMS)) $(addprefix $(DESTDIR)$(PREFIX)/bin/,$(BIN_PROGRAMS)) \
+		$(addprefix $(DESTDIR)$(UNITDIR)/,$(UNITS)) \
+		$(foreach n,1 5 8,$(addprefix $(DESTDIR)$(SHARE)/man/man$(n)/,$(call man_files,$(n))))
+	rm -rf $(DESTDIR)$(DOC_DIR)
+	if cmp -s network.conf $(CONF_FILE); then rm -f $(CONF_FILE); fi
+	rmdir $(DESTDIR)/etc/pair_proxy 2>/dev/null || true
 
 clean:
 	rm -rf build
