@@ -23,7 +23,7 @@ void egress_fini(struct egress *e)
 
 size_t egress_room(const struct egress *e)
 {
-	uint64_t limit = (e->edge > e->sent ? e->edge : e->sent) + EGRESS_BACKLOG_BYTES;
+	uint64_t limit = e->sent + EGRESS_BACKLOG_BYTES;
 	if (e->fin || e->end >= limit)
 		return 0;
 	return (size_t)(limit - e->end);

@@ -18,7 +18,7 @@
 
 enum {
 	EGRESS_RECORDS_MAX = 16384, /* in flight at once: a peer's ingress never needs more ranges (RANGE_MAX) */
-	EGRESS_BACKLOG_BYTES = 65536 /* taken from the application beyond what the window lets out */
+	EGRESS_BACKLOG_BYTES = 524288 /* taken from the application and bound to no stripe: more would only be a queue */
 };
 
 struct egress_record {

@@ -195,6 +195,12 @@ static void something_to_send(struct flow *flow, bool was_idle)
 	flow_update_turn(flow);
 }
 
+void flow_offer_room(struct flow *flow)
+{
+	if (flow->app_waits && egress_room(&flow->egress) >= EGRESS_BACKLOG_BYTES / 4)
+		session_add_event(flow, FLOW_EVENT_WRITABLE);
+}
+
 void flow_commit(struct flow *flow, size_t len)
 {
 	if (!live(flow))

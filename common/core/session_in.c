@@ -60,8 +60,7 @@ static void take_ack(struct flow *flow, uint64_t offset, uint64_t edge)
 		flow_break(flow, RESET_PROTOCOL, "acknowledges what was never sent");
 		return;
 	}
-	if (flow->app_waits && egress_room(&flow->egress))
-		session_add_event(flow, FLOW_EVENT_WRITABLE);
+	flow_offer_room(flow);
 	flow_update_turn(flow);
 	flow_check_done(flow);
 }

@@ -122,6 +122,8 @@ void flow_finish(struct flow *flow, enum reset_reason reason);
 void flow_check_done(struct flow *flow);
 /* The other side broke the flow's rules, or memory failed: RESET goes out and the owner is told. */
 void flow_break(struct flow *flow, enum reset_reason reason, const char *why);
+/* Room has come about: tells the owner if it waits for it and the room is worth a read. */
+void flow_offer_room(struct flow *flow);
 /* Puts the flow in the list that its turn is in, or out of it. Call it whenever it may have got something to send. */
 void flow_update_turn(struct flow *flow);
 void flow_leave_turn(struct flow *flow);

@@ -307,6 +307,7 @@ static bool send_piece(struct run *run, struct flow *flow, enum sched_class clas
 	if (egress_sent(&flow->egress, &piece, run->stripes[index]->id, session->now_us))
 		return false;
 	put_data(run, index, flow, &piece, 0);
+	flow_offer_room(flow);
 	if (again) {
 		session->stats.reinjected_bytes += piece.len;
 		run->stripes[index]->reinjected_bytes += piece.len;

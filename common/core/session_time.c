@@ -97,6 +97,10 @@ static void reinject_held_up(struct flow *flow)
 	struct egress *e = &flow->egress;
 	if (egress_sendable(e) || e->lost || session->stripes_up < 2)
 		return;
+	/* An application that pauses for less than an RTT is no tail. */
+	bool window_full = e->end > e->sent;
+	if (!window_full && session->now_us - egress_record_at(e, e->record_count - 1)->sent_us < max_srtt_us(session))
+		return;
 	for (uint32_t i = 0; i < e->record_count && i < REINJECT_PER_TICK; i++) {
 		struct egress_record *record = egress_record_at(e, i);
 		if (record->reinjected || record->copy_stripe)
