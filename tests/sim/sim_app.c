@@ -78,7 +78,7 @@ static void leave(struct sim_end *end, enum reset_reason reason)
 	sim_note(end->sim, end->sim_flow->index, end->side, 100 + reason);
 }
 
-static void reset(struct sim_end *end)
+void sim_reset(struct sim_end *end)
 {
 	flow_reset(end->flow, end->sim_flow->plan.reset_reason);
 	leave(end, end->sim_flow->plan.reset_reason);
@@ -204,7 +204,7 @@ static void read_all(struct sim_end *end)
 		quantum -= len;
 		take(end, slices, count, len);
 		if (plan->reset_at[end->side] && end->read >= plan->reset_at[end->side])
-			reset(end);
+			sim_reset(end);
 	}
 	if (end->flow && !quantum)
 		end->read_us = sim->now_us + READ_STEP_US;

@@ -158,6 +158,9 @@ void sim_free(struct sim *sim);
 
 struct sim_flow *sim_add(struct sim *sim, const struct sim_plan *plan);
 
+/* The application resets now, for its plan's reason. */
+void sim_reset(struct sim_end *end);
+
 /* Until every flow is over and both flow tables are empty. False: not within `for_us`, or something went wrong. */
 bool sim_run(struct sim *sim, uint64_t for_us);
 /* Until a time. False: something went wrong. */

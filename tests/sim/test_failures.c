@@ -93,7 +93,7 @@ static void check_every_moment(void)
 
 	for (unsigned kind = KILL_ONE; kind <= KILL_RANDOM; kind++)
 		for (unsigned silent = 0; silent < 2; silent++)
-			UNIT_CASE ("%s%s, at every moment of a transfer", names[kind], silent ? " in silence" : "")
+			UNIT_CASE("%s%s, at every moment of a transfer", names[kind], silent ? " in silence" : "")
 				for (uint64_t at = 1; at < total; at += at < 3000 ? 97 : 9973) {
 					struct blow blow = {.kind = kind, .at_bytes = at, .silent = silent};
 					if (!transfer(at, &blow, 1 + at % 5, 1 + at % 2, 60000)) {
@@ -105,7 +105,7 @@ static void check_every_moment(void)
 
 static void check_again_and_again(void)
 {
-	UNIT_CASE ("stripes die again and again")
+	UNIT_CASE("stripes die again and again")
 		for (uint64_t seed = 1; seed <= 25; seed++) {
 			struct blow blow = {.kind = KILL_RANDOM,
 			                    .at_bytes = 1,
@@ -114,13 +114,13 @@ static void check_again_and_again(void)
 			if (!transfer(seed, &blow, 1 + seed % 8, 1 + seed % 2, 400000))
 				break;
 		}
-	UNIT_CASE ("the first path goes and comes back")
+	UNIT_CASE("the first path goes and comes back")
 		for (uint64_t seed = 1; seed <= 20; seed++) {
 			struct blow blow = {.kind = PATH_DOWN_AND_UP, .at_bytes = 20000 * seed, .silent = seed % 2};
 			if (!transfer(seed, &blow, 4, 2, 300000))
 				break;
 		}
-	UNIT_CASE ("the only path goes and comes back")
+	UNIT_CASE("the only path goes and comes back")
 		for (uint64_t seed = 1; seed <= 20; seed++) {
 			struct blow blow = {.kind = PATH_DOWN_AND_UP, .at_bytes = 20000 * seed, .silent = seed % 2};
 			if (!transfer(seed, &blow, 4, 1, 300000))
@@ -162,7 +162,7 @@ static void expect_lost(struct sim *sim, unsigned side)
 
 static void check_session_lost(void)
 {
-	UNIT_CASE ("down for longer than the timeout: every flow is reset, at both ends, and the next one works") {
+	UNIT_CASE("down for longer than the timeout: every flow is reset, at both ends, and the next one works") {
 		struct sim *sim = busy_sim(1, 5);
 		struct sim_flow *next;
 
@@ -184,7 +184,7 @@ static void check_session_lost(void)
 		UNIT_EQ(sim->hosts[SIM_CLIENT].events[SESSION_UP], 2);
 		sim_free(sim);
 	}
-	UNIT_CASE ("back before the timeout: nothing is reset") {
+	UNIT_CASE("back before the timeout: nothing is reset") {
 		struct sim *sim = busy_sim(2, 5);
 
 		UNIT_TRUE(sim_run_until(sim, 1500000));
@@ -200,7 +200,7 @@ static void check_session_lost(void)
 
 static void check_session_renewed(void)
 {
-	UNIT_CASE ("the server restarts: the client's flows are reset at once, and the next one works")
+	UNIT_CASE("the server restarts: the client's flows are reset at once, and the next one works")
 		for (uint64_t seed = 1; seed <= 20; seed++) {
 			struct sim *sim = busy_sim(seed, 5);
 			struct sim_flow *next;
@@ -222,7 +222,7 @@ static void check_session_renewed(void)
 
 static void check_goaway(void)
 {
-	UNIT_CASE ("GOAWAY: flows that are there go on, no new one opens, also after a new dial") {
+	UNIT_CASE("GOAWAY: flows that are there go on, no new one opens, also after a new dial") {
 		for (unsigned side = 0; side < SIM_SIDES; side++) {
 			struct sim *sim = busy_sim(3 + side, 3);
 

@@ -29,11 +29,11 @@ static void check_sizes(void)
 
 	for (size_t s = 0; s < COUNT(stripes); s++)
 		for (unsigned way = 0; way < 3; way++)
-			UNIT_CASE ("every size, %s, %u stripes",
-			           way == 0   ? "up"
-			           : way == 1 ? "down"
-			                      : "both ways",
-			           stripes[s]) {
+			UNIT_CASE("every size, %s, %u stripes",
+			          way == 0   ? "up"
+			          : way == 1 ? "down"
+			                     : "both ways",
+			          stripes[s]) {
 				for (size_t i = 0; i < COUNT(sizes); i++) {
 					struct sim_config config = {.seed = 100 * s + i + 1,
 					                            .path_count = 1,
@@ -84,7 +84,7 @@ static struct sim_plan random_plan(uint64_t *seed, uint64_t most)
 
 static void check_seeds(void)
 {
-	UNIT_CASE ("random paths, flows and pieces, by seed") {
+	UNIT_CASE("random paths, flows and pieces, by seed") {
 		for (uint64_t round = 1; round <= 150; round++) {
 			uint64_t seed = round;
 			struct sim_config config = {.seed = round,
@@ -104,7 +104,7 @@ static void check_seeds(void)
 
 static void check_crowd(void)
 {
-	UNIT_CASE ("200 flows at once, small and large, fast and slow, both ways") {
+	UNIT_CASE("200 flows at once, small and large, fast and slow, both ways") {
 		for (uint64_t round = 1; round <= 2; round++) {
 			uint64_t seed = round;
 			struct sim_config config = {
@@ -154,7 +154,7 @@ static uint64_t trace_of(uint64_t number)
 
 static void check_determinism(void)
 {
-	UNIT_CASE ("the same seed gives the same trace, another one another") {
+	UNIT_CASE("the same seed gives the same trace, another one another") {
 		for (uint64_t seed = 1; seed <= 5; seed++)
 			UNIT_EQ(trace_of(seed), trace_of(seed));
 		UNIT_TRUE(trace_of(1) != trace_of(2));

@@ -99,7 +99,7 @@ static void check_goldens(void)
 	for (size_t i = 0; i < COUNT(goldens); i++) {
 		const struct golden *g = &goldens[i];
 
-		UNIT_CASE ("%s has its documented bytes, there and back", g->name) {
+		UNIT_CASE("%s has its documented bytes, there and back", g->name) {
 			UNIT_EQ(frame_encode_head(bytes, &g->frame), g->len);
 			UNIT_MEM(bytes, g->bytes, g->len);
 			if (!UNIT_STR(decode(&back, g->bytes, g->len), NULL))
@@ -130,7 +130,7 @@ static void check_open(void)
 	                          .dscp = 46,
 	                          .sack_permitted = true,
 	                          .timestamps = true};
-	UNIT_CASE ("OPEN with IPv4 has its documented bytes, there and back") {
+	UNIT_CASE("OPEN with IPv4 has its documented bytes, there and back") {
 		UNIT_EQ(sizeof ipv4, 36);
 		UNIT_EQ(frame_encode_head(bytes, &f), sizeof ipv4);
 		UNIT_MEM(bytes, ipv4, sizeof ipv4);
@@ -147,7 +147,7 @@ static void check_open(void)
 	}
 	f = (struct frame){.type = FRAME_OPEN, .flow = 9};
 	f.open.syn = (struct syn){.src = addr6(1, 0), .dst = addr6(2, 65535), .window_scale = 255, .dscp = 63};
-	UNIT_CASE ("OPEN with IPv6 has its documented bytes, there and back") {
+	UNIT_CASE("OPEN with IPv6 has its documented bytes, there and back") {
 		UNIT_EQ(frame_encode_head(bytes, &f), 60);
 		UNIT_MEM(bytes, ipv6_start, sizeof ipv6_start);
 		UNIT_EQ(bytes[28], 0x20);
@@ -263,7 +263,7 @@ static void check_malformed(void)
 	struct frame f;
 
 	for (size_t i = 0; i < COUNT(malformed); i++)
-		UNIT_CASE ("refused: %s", malformed[i].name)
+		UNIT_CASE("refused: %s", malformed[i].name)
 			UNIT_STR(decode(&f, malformed[i].bytes, malformed[i].len), malformed[i].why);
 }
 
@@ -273,7 +273,7 @@ static void check_random(void)
 	uint64_t seed = 1;
 	unsigned decoded = 0;
 
-	UNIT_CASE ("what random bytes decode to encodes to the same bytes") {
+	UNIT_CASE("what random bytes decode to encodes to the same bytes") {
 		for (unsigned round = 0; round < 400000; round++) {
 			const struct golden *g = &goldens[unit_below(&seed, COUNT(goldens))];
 			uint8_t bytes[FRAME_HEAD_MAX], again[FRAME_HEAD_MAX];
@@ -307,7 +307,7 @@ static void check_random(void)
 
 static void check_names(void)
 {
-	UNIT_CASE ("every value has a name of its own, and others have none") {
+	UNIT_CASE("every value has a name of its own, and others have none") {
 		for (int i = FRAME_HELLO; i <= FRAME_GONE; i++)
 			for (int k = i + 1; k <= FRAME_GONE; k++)
 				UNIT_TRUE(strcmp(frame_type_name((enum frame_type)i),

@@ -194,7 +194,7 @@ static void check_every_split(void)
 	size_t len = one_of_each();
 	struct frame_reader r;
 
-	UNIT_CASE ("a stream of every type, whole") {
+	UNIT_CASE("a stream of every type, whole") {
 		read_whole(&whole, stream, len);
 		UNIT_EQ(whole.count, 16); /* OPEN with payload counts twice: the OPEN, then DATA at offset 0 */
 		UNIT_EQ(whole.events[5].frame.type, FRAME_OPEN);
@@ -205,7 +205,7 @@ static void check_every_split(void)
 		UNIT_EQ(whole.events[6].frame.flags, FRAME_FLAG_COPY);
 		UNIT_EQ(whole.events[9].frame.flags, FRAME_FLAG_FIN);
 	}
-	UNIT_CASE ("the same, cut in two at every byte") {
+	UNIT_CASE("the same, cut in two at every byte") {
 		for (size_t cut = 0; cut <= len; cut++) {
 			memset(&one, 0, offsetof(struct sink, bytes));
 			one.used = 0;
@@ -216,7 +216,7 @@ static void check_every_split(void)
 			compare(&one, &whole);
 		}
 	}
-	UNIT_CASE ("the same, cut in three at every two bytes") {
+	UNIT_CASE("the same, cut in three at every two bytes") {
 		for (size_t a = 0; a <= len; a += 3)
 			for (size_t b = a; b <= len; b += 5) {
 				memset(&one, 0, offsetof(struct sink, bytes));
@@ -229,7 +229,7 @@ static void check_every_split(void)
 				compare(&one, &whole);
 			}
 	}
-	UNIT_CASE ("the same, byte by byte") {
+	UNIT_CASE("the same, byte by byte") {
 		memset(&one, 0, sizeof one);
 		frame_reader_init(&r);
 		for (size_t i = 0; i < len; i++)
@@ -240,7 +240,7 @@ static void check_every_split(void)
 
 static void check_random_splits(void)
 {
-	UNIT_CASE ("random streams in random pieces") {
+	UNIT_CASE("random streams in random pieces") {
 		for (uint64_t round = 1; round <= 60; round++) {
 			uint64_t seed = round;
 			size_t len = 0;
@@ -291,7 +291,7 @@ static void check_sizes(void)
 	struct frame_reader r;
 
 	for (size_t i = 0; i < COUNT(sizes); i++)
-		UNIT_CASE ("a payload of %u bytes in pieces of 1, 1460 and 65536", sizes[i]) {
+		UNIT_CASE("a payload of %u bytes in pieces of 1, 1460 and 65536", sizes[i]) {
 			static const size_t pieces[] = {1, 1460, 65536};
 			uint64_t seed = 3;
 			struct frame f = {.type = FRAME_DATA,
@@ -388,7 +388,7 @@ static void refuse(const struct malformed *bad, size_t piece)
 static void check_malformed(void)
 {
 	for (size_t i = 0; i < COUNT(malformed); i++)
-		UNIT_CASE ("refused at once and for good: %s", malformed[i].name) {
+		UNIT_CASE("refused at once and for good: %s", malformed[i].name) {
 			refuse(&malformed[i], 1);
 			refuse(&malformed[i], 5);
 			refuse(&malformed[i], sizeof malformed[i].bytes);
@@ -400,7 +400,7 @@ static void check_truncated(void)
 	size_t len = one_of_each();
 	struct frame_reader r;
 
-	UNIT_CASE ("a stream that ends early gives what came, and no error") {
+	UNIT_CASE("a stream that ends early gives what came, and no error") {
 		read_whole(&whole, stream, len);
 		for (size_t cut = 0; cut < len; cut++) {
 			memset(&one, 0, offsetof(struct sink, bytes));

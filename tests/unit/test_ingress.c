@@ -81,7 +81,7 @@ static void check_random(const char *name, uint32_t longest, unsigned stray_of_1
 {
 	static uint8_t bytes[70000];
 
-	UNIT_CASE ("random pieces, %s", name) {
+	UNIT_CASE("random pieces, %s", name) {
 		for (uint64_t round = 1; round <= 25; round++) {
 			uint64_t seed = round;
 			struct ingress in;
@@ -145,7 +145,7 @@ static void check_rules(void)
 	static uint8_t long_bytes[FRAME_FIRST_WINDOW_BYTES + 1];
 
 	page_pool_init(&pool, 100);
-	UNIT_CASE ("the window ends just below its edge") {
+	UNIT_CASE("the window ends just below its edge") {
 		ingress_init(&in, &pool);
 		UNIT_EQ(ingress_put(&in, 0, long_bytes, FRAME_FIRST_WINDOW_BYTES + 1, false), -EPROTO);
 		UNIT_EQ(ingress_put(&in, 1, long_bytes, FRAME_FIRST_WINDOW_BYTES, false), -EPROTO);
@@ -156,7 +156,7 @@ static void check_rules(void)
 		UNIT_EQ(in.next, FRAME_FIRST_WINDOW_BYTES + 1);
 		ingress_fini(&in);
 	}
-	UNIT_CASE ("a FIN alone at the edge is inside the window") {
+	UNIT_CASE("a FIN alone at the edge is inside the window") {
 		ingress_init(&in, &pool);
 		UNIT_EQ(ingress_put(&in, 0, long_bytes, FRAME_FIRST_WINDOW_BYTES, false), 1);
 		UNIT_EQ(ingress_put(&in, FRAME_FIRST_WINDOW_BYTES, text, 0, true), 1);
@@ -166,7 +166,7 @@ static void check_rules(void)
 		UNIT_TRUE(ingress_at_end(&in));
 		ingress_fini(&in);
 	}
-	UNIT_CASE ("a direction that ends without a byte") {
+	UNIT_CASE("a direction that ends without a byte") {
 		ingress_init(&in, &pool);
 		UNIT_TRUE(!ingress_at_end(&in));
 		UNIT_EQ(ingress_put(&in, 0, text, 0, true), 1);
@@ -178,7 +178,7 @@ static void check_rules(void)
 		UNIT_EQ(ingress_readable(&in), 0);
 		ingress_fini(&in);
 	}
-	UNIT_CASE ("ends that contradict what is known are refused") {
+	UNIT_CASE("ends that contradict what is known are refused") {
 		ingress_init(&in, &pool);
 		UNIT_EQ(ingress_put(&in, 10, text, 10, false), 1);
 		UNIT_EQ(ingress_put(&in, 5, text, 14, true), -EPROTO); /* below what has arrived */
@@ -192,7 +192,7 @@ static void check_rules(void)
 		UNIT_EQ(ingress_put(&in, 0, text, 20, true), 0);
 		ingress_fini(&in);
 	}
-	UNIT_CASE ("a piece that fills several gaps leaves what was there") {
+	UNIT_CASE("a piece that fills several gaps leaves what was there") {
 		struct iovec slice;
 		ingress_init(&in, &pool);
 		UNIT_EQ(ingress_put(&in, 3, (const uint8_t *)"XX", 2, false), 1);
@@ -206,7 +206,7 @@ static void check_rules(void)
 		UNIT_MEM(slice.iov_base, "abcXXfghYj", 10);
 		ingress_fini(&in);
 	}
-	UNIT_CASE ("an empty piece counts as nothing") {
+	UNIT_CASE("an empty piece counts as nothing") {
 		ingress_init(&in, &pool);
 		UNIT_EQ(ingress_put(&in, 500, text, 0, false), 0);
 		UNIT_EQ(in.highest, 0);
@@ -214,7 +214,7 @@ static void check_rules(void)
 		UNIT_EQ(in.next, 11);
 		ingress_fini(&in);
 	}
-	UNIT_CASE ("more gaps than RANGE_MAX break the rules") {
+	UNIT_CASE("more gaps than RANGE_MAX break the rules") {
 		int got = 1;
 		ingress_init(&in, &pool);
 		in.edge = 4 * RANGE_MAX;
@@ -242,7 +242,7 @@ static void check_no_memory(void)
 
 	for (size_t i = 0; i < sizeof bytes; i++)
 		bytes[i] = (uint8_t)(i * 31 >> 3);
-	UNIT_CASE ("each allocation fails in turn: the same piece can come again") {
+	UNIT_CASE("each allocation fails in turn: the same piece can come again") {
 		for (uint64_t n = 1; n <= 12; n++) {
 			struct iovec slices[8];
 			struct ingress in;
@@ -277,7 +277,7 @@ static void check_no_memory(void)
 		}
 		UNIT_EQ(memory_live(), 0);
 	}
-	UNIT_CASE ("a full pool: refused, nothing remembered, and taken later") {
+	UNIT_CASE("a full pool: refused, nothing remembered, and taken later") {
 		struct ingress in;
 
 		page_pool_init(&pool, 1);

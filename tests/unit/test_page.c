@@ -55,7 +55,7 @@ static void check_pool(void)
 {
 	struct page_store store;
 
-	UNIT_CASE ("the pool's limit holds, and pages made until then stay") {
+	UNIT_CASE("the pool's limit holds, and pages made until then stay") {
 		page_pool_init(&pool, 3);
 		page_store_init(&store, &pool, 0);
 		UNIT_EQ(page_store_reserve(&store, 0, 3 * PAGE_BYTES), 0);
@@ -72,7 +72,7 @@ static void check_pool(void)
 		page_pool_fini(&pool);
 		UNIT_EQ(memory_live(), 0);
 	}
-	UNIT_CASE ("spare pages are kept up to their bound") {
+	UNIT_CASE("spare pages are kept up to their bound") {
 		page_pool_init(&pool, 1000);
 		page_store_init(&store, &pool, 0);
 		UNIT_EQ(page_store_reserve(&store, 0, (PAGE_SPARE_MAX + 10) * (uint64_t)PAGE_BYTES), 0);
@@ -83,7 +83,7 @@ static void check_pool(void)
 		page_pool_fini(&pool);
 		UNIT_EQ(memory_live(), 0);
 	}
-	UNIT_CASE ("a page that is still referred to outlives its store") {
+	UNIT_CASE("a page that is still referred to outlives its store") {
 		struct page *page;
 		size_t len = 10;
 
@@ -111,7 +111,7 @@ static void check_bounds(void)
 	struct page_store store;
 	size_t len = 100;
 
-	UNIT_CASE ("slices end at pages and at `max`") {
+	UNIT_CASE("slices end at pages and at `max`") {
 		struct iovec slices[3];
 		size_t covered;
 
@@ -129,7 +129,7 @@ static void check_bounds(void)
 		page_store_fini(&store);
 		page_pool_fini(&pool);
 	}
-	UNIT_CASE ("the page of the low end goes only when nothing is kept") {
+	UNIT_CASE("the page of the low end goes only when nothing is kept") {
 		page_pool_init(&pool, 100);
 		page_store_init(&store, &pool, 0);
 		UNIT_EQ(page_store_reserve(&store, 0, PAGE_BYTES + 10), 0);
@@ -144,7 +144,7 @@ static void check_bounds(void)
 		page_store_fini(&store);
 		page_pool_fini(&pool);
 	}
-	UNIT_CASE ("trimming beyond what the store has slots for drops nothing else") {
+	UNIT_CASE("trimming beyond what the store has slots for drops nothing else") {
 		page_pool_init(&pool, 100);
 		page_store_init(&store, &pool, 0);
 		UNIT_EQ(page_store_reserve(&store, 0, 2 * PAGE_BYTES), 0);
@@ -155,7 +155,7 @@ static void check_bounds(void)
 		page_store_fini(&store);
 		page_pool_fini(&pool);
 	}
-	UNIT_CASE ("an idle store's low end may be far away at once") {
+	UNIT_CASE("an idle store's low end may be far away at once") {
 		page_pool_init(&pool, 100);
 		page_store_init(&store, &pool, 0);
 		UNIT_EQ(page_store_reserve(&store, 0, 20 * PAGE_BYTES), 0);
@@ -173,7 +173,7 @@ static void check_bounds(void)
 /* A window that moves: bytes are put in anywhere in it (in whole pages or parts), and leave at its low end. */
 static void check_random(uint64_t low, const char *name)
 {
-	UNIT_CASE ("a moving window of random parts, %s", name) {
+	UNIT_CASE("a moving window of random parts, %s", name) {
 		for (uint64_t round = 1; round <= 30; round++) {
 			uint64_t seed = round, from = low, end = low;
 			uint64_t widest = 1 + unit_below(&seed, 40) * PAGE_BYTES;

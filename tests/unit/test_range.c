@@ -46,7 +46,7 @@ static bool gap_agrees(const struct range_set *set, uint64_t base, uint64_t from
 
 static void check_random(uint64_t base, const char *name)
 {
-	UNIT_CASE ("add, gap and take agree with a naive set, %s", name) {
+	UNIT_CASE("add, gap and take agree with a naive set, %s", name) {
 		for (uint64_t round = 1; round <= 200; round++) {
 			uint64_t seed = round;
 			uint64_t widest = 1 + unit_below(&seed, 80);
@@ -88,7 +88,7 @@ static void check_edges(void)
 	struct range_set set;
 	struct range gap;
 
-	UNIT_CASE ("an empty set has one gap, and nothing to take") {
+	UNIT_CASE("an empty set has one gap, and nothing to take") {
 		range_set_init(&set);
 		UNIT_EQ(range_set_gap(&set, 5, 9, &gap), 1);
 		UNIT_EQ(gap.from, 5);
@@ -97,7 +97,7 @@ static void check_edges(void)
 		UNIT_EQ(range_set_take_from(&set, 7), 7);
 		range_set_fini(&set);
 	}
-	UNIT_CASE ("neighbours become one") {
+	UNIT_CASE("neighbours become one") {
 		range_set_init(&set);
 		UNIT_EQ(range_set_add(&set, 10, 20), 0);
 		UNIT_EQ(range_set_add(&set, 30, 40), 0);
@@ -117,7 +117,7 @@ static void check_limits(void)
 	struct range_set set;
 	uint32_t added = 0;
 
-	UNIT_CASE ("RANGE_MAX ranges fit, the next is refused and changes nothing, joining still works") {
+	UNIT_CASE("RANGE_MAX ranges fit, the next is refused and changes nothing, joining still works") {
 		range_set_init(&set);
 		while (added < RANGE_MAX && range_set_add(&set, 3 * added + 10, 3 * added + 12) == 0)
 			added++;
@@ -135,7 +135,7 @@ static void check_limits(void)
 		range_set_fini(&set);
 		UNIT_EQ(memory_live(), 0);
 	}
-	UNIT_CASE ("no memory: the set stays as it was") {
+	UNIT_CASE("no memory: the set stays as it was") {
 		range_set_init(&set);
 		memory_fail_after(1);
 		UNIT_EQ(range_set_add(&set, 1, 2), -ENOMEM);

@@ -166,7 +166,7 @@ static void check_situations(void)
 
 		for (size_t k = 0; k < COUNT(choices); k++)
 			choices[k] = like(&s->choices[k]);
-		UNIT_CASE ("%s", s->name)
+		UNIT_CASE("%s", s->name)
 			UNIT_EQ(sched_pick(choices, COUNT(choices), s->class, s->len, s->lane_reserved, s->not_index),
 			        s->want);
 	}
@@ -176,7 +176,7 @@ static void check_delivery(void)
 {
 	struct sched_choice choice = like(&(struct likeness){.flags = PLAIN});
 
-	UNIT_CASE ("expected delivery: what waits at the rate, half a round trip, one more for a loss") {
+	UNIT_CASE("expected delivery: what waits at the rate, half a round trip, one more for a loss") {
 		UNIT_EQ(sched_delivery_us(&choice, 0), 25000);
 		UNIT_EQ(sched_delivery_us(&choice, MEBI), 1025000);
 		choice.backlog_bytes = MEBI;
@@ -202,7 +202,7 @@ static struct sched_choice random_choice(uint64_t *seed)
 
 static void check_random(void)
 {
-	UNIT_CASE ("whatever the stripes are like, the choice is one that may be made") {
+	UNIT_CASE("whatever the stripes are like, the choice is one that may be made") {
 		uint64_t seed = 1;
 		unsigned picked = 0;
 
