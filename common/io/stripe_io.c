@@ -16,8 +16,9 @@
 enum {
 	LOWAT_MIN_BYTES = 32 * 1024,
 	LOWAT_MAX_BYTES = 2 * 1024 * 1024,
-	/* What may be unsent: twice what is sent in this time, for the kernel wakes us when half of it is gone. */
-	LOWAT_US = 4000,
+	/* What may be unsent: twice what is sent in this time, for the kernel wakes us when half of it is gone. A stripe that runs dry
+	 * between two wakeups counts as application-limited, and BBR then never ends its start-up (tcp_rate.c). */
+	LOWAT_US = 10000,
 	INFO_AGE_MAX_US = 500,
 	SLICES = 64
 };
@@ -133,10 +134,10 @@ static uint32_t scaled(uint64_t count, uint64_t unit)
 	return bytes > UINT32_MAX ? UINT32_MAX : (uint32_t)bytes;
 }
 
-/* Keeps the low-water mark in step with the rate; a system call only for a change that matters. */
+/* Keeps the low-water mark in step with the rate at which the kernel sends; a system call only for a change that matters. */
 static void adapt_lowat(struct stripe_io *io)
 {
-	uint64_t bytes = io->info.rate_Bps * LOWAT_US / 1000000 * 2;
+	uint64_t bytes = io->pacing_Bps * LOWAT_US / 1000000 * 2;
 
 	if (bytes < LOWAT_MIN_BYTES)
 		bytes = LOWAT_MIN_BYTES;
@@ -169,6 +170,8 @@ static void take_info(struct stripe_io *io)
 	        .lost_segments = ti.tcpi_total_retrans,
 	        .in_recovery = ti.tcpi_ca_state >= TCP_CA_Recovery,
 	};
+	/* Without a limit it is all ones. */
+	io->pacing_Bps = ti.tcpi_pacing_rate < UINT32_MAX ? ti.tcpi_pacing_rate : UINT32_MAX;
 	io->info_us = io->runner->now_us;
 	io->written = 0;
 	adapt_lowat(io);

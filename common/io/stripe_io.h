@@ -35,6 +35,7 @@ struct stripe_io {
 	/* private */
 	struct stripe_info info;
 	uint64_t info_us;
+	uint64_t pacing_Bps; /* what the kernel would send, if it had it */
 	uint32_t lowat_bytes;
 	uint32_t room_bytes;   /* as last reported */
 	uint64_t written;      /* bytes given to the kernel since info_us */
