@@ -52,10 +52,14 @@ LIBIO   := $(OBJ)/libio.a
 PROGRAMS := $(addprefix $(BIN)/,tx_proxy rx_proxy stream receive link_emulator)
 UNIT_TESTS := $(patsubst tests/%.c,$(TST)/%,$(wildcard tests/unit/test_*.c tests/sim/test_*.c))
 IO_TESTS   := $(patsubst tests/%.c,$(TST)/%,$(wildcard tests/io/test_*.c))
+LAB_TESTS  := $(wildcard tests/lab/test_*.sh)
+# Each target is built twice: to be fuzzed, and to replay its corpus as a test.
+FUZZ_TARGETS := $(patsubst tests/fuzz/%.c,%,$(wildcard tests/fuzz/fuzz_*.c))
+FUZZ_REPLAYS := $(addprefix $(TST)/fuzz/,$(FUZZ_TARGETS))
 
 .DELETE_ON_ERROR:
 .SUFFIXES:
-.PHONY: all help tests check demo bench asan fuzz tidy format install uninstall clean
+.PHONY: all help tests check check-sanitized demo bench asan fuzz fuzz-run tidy format format-check install uninstall clean
 
 all: $(PROGRAMS)
 
@@ -109,7 +113,63 @@ $(TST)/lab/tcp_probe: $(OBJ)/tests/lab/tcp_probe.o
 $(TST)/lab/hostile: $(addprefix $(OBJ)/tests/lab/,hostile.o hostile_wire.o)
 	$(call link)
 
-tests: $(UNIT_TESTS) $(IO_TESTS) $(addprefix $(TST)/lab/,intercept_probe tcp_probe hostile)
+$(FUZZ_REPLAYS): $(TST)/%: $(OBJ)/tests/%.o $(OBJ)/tests/fuzz/replay_main.o $(LIBCORE)
+	$(call link)
+$(addprefix $(BIN)/,$(FUZZ_TARGETS)): $(BIN)/%: $(OBJ)/tests/fuzz/%.o $(LIBCORE)
+	$(call link,-fsanitize=fuzzer)
+
+tests: $(UNIT_TESTS) $(FUZZ_REPLAYS) $(IO_TESTS) $(addprefix $(TST)/lab/,intercept_probe tcp_probe hostile)
+
+help:
+	@echo 'make                 the programs, in $(BIN)'
+	@echo 'make check           installs missing packages (as root), builds and runs every test; ONLY=part of a name'
+	@echo 'make asan            unit, simulation and io tests under AddressSanitizer and UBSan'
+	@echo 'make fuzz            fuzzes each target for FUZZ_SECONDS=$(FUZZ_SECONDS) (clang)'
+	@echo 'make tidy            clang-tidy and cppcheck'
+	@echo 'make format          clang-format over all sources; format-check: only looks'
+	@echo 'make demo, bench     the pair against a direct connection over an emulated link'
+	@echo 'make install         into DESTDIR=$(DESTDIR) PREFIX=$(PREFIX); uninstall'
+	@echo 'make clean           removes build/'
+	@echo 'Variables: CC CFLAGS LDFLAGS WERROR=-Werror V=1'
+
+ONLY ?=
+selected = $(if $(ONLY),$(foreach test,$(1),$(if $(findstring $(ONLY),$(test)),$(test))),$(1))
+
+# Packages first: what this file knows of libraries is found out when it is read.
+check:
+	@tests/deps
+	@$(MAKE) --no-print-directory all tests
+	@tests/run --logs $(TST)/logs $(call selected,$(UNIT_TESTS) $(FUZZ_REPLAYS) $(IO_TESTS) $(LAB_TESTS))
+
+# HARDEN is empty: initialised variables would hide that they were not.
+SANITIZERS := -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer
+asan:
+	@$(MAKE) --no-print-directory FLAVOUR=asan HARDEN= OPTIMIZE='-O1 -g' SANITIZE='$(SANITIZERS)' check-sanitized
+check-sanitized: $(UNIT_TESTS) $(FUZZ_REPLAYS) $(IO_TESTS)
+	@tests/run --logs $(TST)/logs $(call selected,$(UNIT_TESTS) $(FUZZ_REPLAYS) $(IO_TESTS))
+
+FUZZ_SECONDS ?= 60
+fuzz:
+	@$(MAKE) --no-print-directory FLAVOUR=fuzz CC=clang HARDEN= OPTIMIZE='-O1 -g' \
+		SANITIZE='$(SANITIZERS) -fsanitize=fuzzer-no-link' fuzz-run
+# What is found new stays in build; a crash is left there as well, and worth a place in the corpus.
+fuzz-run: $(addprefix $(BIN)/,$(FUZZ_TARGETS))
+	@for target in $(call selected,$(FUZZ_TARGETS)); do \
+		mkdir -p $(OUT)/found/$$target && \
+		$(BIN)/$$target -max_total_time=$(FUZZ_SECONDS) -timeout=10 -max_len=4096 -print_final_stats=1 \
+			-artifact_prefix=$(OUT)/found/$$target- $(OUT)/found/$$target tests/fuzz/corpus/$$target || exit 1; \
+	done
+
+SOURCES = $(wildcard common/*/*.[ch] [rt]x_proxy/*.[ch] tools/*.[ch] tools/*/*.[ch] tests/*/*.[ch])
+TIDY_SOURCES = $(filter %.c,$(wildcard common/*/*.c [rt]x_proxy/*.c tools/*.c tools/*/*.c))
+tidy:
+	clang-tidy --quiet --warnings-as-errors='*' $(TIDY_SOURCES) -- -std=gnu11 $(IO_CFLAGS) -DPAIR_VERSION='"$(VERSION)"'
+	cppcheck --quiet --std=c11 --enable=warning,performance,portability --inline-suppr --error-exitcode=1 \
+		--suppress=missingIncludeSystem $(TIDY_SOURCES)
+format:
+	clang-format -i $(SOURCES)
+format-check:
+	clang-format --dry-run --Werror $(SOURCES)
 
 # Both install what is missing, build, and leave nothing behind; `tools/demo --help`, `tools/bench --help`.
 demo:
