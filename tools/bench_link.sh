@@ -1,0 +1,70 @@
+# bench_link: goodput over the emulated link, rows no_loss_up to cubic_16. Part of tools/bench.
+# shellcheck shell=bash disable=SC2154
+
+link_mbit_s=100
+
+# What a link with loss $1 (in %) can carry of a TCP connection's bytes, in Mbit/s.
+link_limit() { awk -v rate="$link_mbit_s" -v loss="$1" 'BEGIN { printf "%.1f", rate * 1448 / 1514 * (1 - loss / 100) }'; }
+
+# Runs of direct connection and pair in turn over a fresh lab. Arguments: loss in %, up or down, configuration,
+# connections of the direct measurement. Sets the medians direct, pair, steady, and samples (JSON).
+link_runs() {
+	local loss=$1 direction=$2 conf=$3 connections=$4 directs='' pairs='' steadies=''
+	samples='[]' late=0 waited=0
+	lab up --rate "${link_mbit_s}M" --delay 25ms --queue 625000 --loss "$loss%" --seed "$((RANDOM + 1))" >"$work/lab.log" ||
+		pair_fail 'the lab did not come up:' "$work/lab.log"
+	endpoints_use cubic
+	pair_start "$conf"
+	for ((run = 1; run <= runs; run++)); do
+		progress "run $run of $runs, direct"
+		iperf_measure "$direction" "$seconds" -P "$connections"
+		directs+="$mbit_s"$'\n'
+		sample_add direct
+		progress "run $run of $runs, the pair"
+		pair_capture up
+		iperf_measure "$direction" "$seconds"
+		pair_capture down
+		pairs+="$mbit_s"$'\n' steadies+="$steady_mbit_s"$'\n'
+		sample_add pair
+	done
+	[ "$(pair_stat rx flows_opened)" -gt 0 ] || pair_fail 'the pair carried nothing:' "$work"/*_proxy.log
+	pair_stop
+	lab down >/dev/null
+	direct=$(median <<<"${directs%$'\n'}")
+	pair=$(median <<<"${pairs%$'\n'}")
+	steady=$(median <<<"${steadies%$'\n'}")
+}
+
+# Adds what iperf_measure found to samples, and to the worst of the row.
+sample_add() {
+	samples=$(jq -c --arg way "$1" --argjson mbit_s "$mbit_s" --argjson steady "$steady_mbit_s" \
+		--argjson late "$late_us" --argjson waited "$wait_share" --argjson cpu "$cpu_s" --argjson bytes "$received_bytes" \
+		'. + [{way: $way, mbit_s: $mbit_s, after_2_s_mbit_s: $steady, bytes: $bytes, daemons_cpu_s: $cpu,
+		       link_late_us: $late, daemons_waited_percent: $waited}]' <<<"$samples")
+	late=$(awk -v a="$late" -v b="$late_us" 'BEGIN { print (a > b ? a : b) }')
+	waited=$(awk -v a="$waited" -v b="$wait_share" 'BEGIN { print (a > b ? a : b) }')
+}
+
+disturbance() { printf 'link at most %s us late, daemons waited %s %%' "$late" "$waited"; }
+
+# A row that must reach share $4 of the limit. Arguments: title, loss in %, up or down, share.
+link_row() {
+	local limit must
+	limit=$(link_limit "$2")
+	must=$(awk -v limit="$limit" -v share="$4" 'BEGIN { printf "%.1f", limit * share }')
+	link_runs "$2" "$3" "$root/network.conf" 1
+	result "$1" 'Mbit/s' "$limit" "$must" "$direct" "$pair" ge \
+		"after the first 2 s $(printf %.1f "$steady"); $(disturbance)"
+}
+
+row_no_loss_up() { link_row 'no loss, up' 0 up 0.98; }
+row_no_loss_down() { link_row 'no loss, down' 0 down 0.98; }
+row_loss_1() { link_row '1 % loss, stripes on BBR' 1 up 0.96; }
+row_loss_3() { link_row '3 % loss, stripes on BBR' 3 up 0.94; }
+
+row_cubic_16() {
+	conf_write cubic_16 's/stripes( *)= 8;/stripes\1= 16;/; s/congestion( *)= "bbr"/congestion\1= "cubic"/'
+	link_runs 1 up "$work/cubic_16.conf" 16
+	result '1 % loss, 16 stripes on CUBIC' 'Mbit/s' "$(link_limit 1)" "$direct" "$direct" "$pair" ge \
+		"direct is 16 connections; after the first 2 s $(printf %.1f "$steady"); $(disturbance)"
+}
