@@ -101,8 +101,11 @@ $(IO_TESTS): $(TST)/%: $(OBJ)/tests/%.o $(patsubst %.c,$(OBJ)/%.o,$(wildcard tes
 $(TST)/io/test_traffic: $(addprefix $(OBJ)/tools/traffic_,data.o header.o out.o pattern.o report.o)
 $(TST)/io/test_traffic: LDLIBS += $(CRYPTO_LIBS)
 
-# Tests of tx_proxy's own modules link those objects besides the libraries.
+# Tests of a daemon's own modules link those objects besides the libraries.
 $(TST)/io/test_syn_parse: $(OBJ)/tx_proxy/syn_parse.o
+$(TST)/io/test_conn: $(OBJ)/tx_proxy/conn.o
+$(TST)/io/test_access: $(OBJ)/rx_proxy/access.o
+$(TST)/io/test_access: LDLIBS += $(LIBIO) $(IO_LIBS)
 PROBE_OBJ := $(addprefix $(OBJ)/,tests/lab/intercept_probe.o $(addprefix tx_proxy/,intercept.o rules.o rules_system.o syn_parse.o))
 $(TST)/lab/intercept_probe: $(PROBE_OBJ) $(LIBIO) $(LIBCORE)
 	$(call link,$(CAPTURE_LIBS) $(IO_LIBS))

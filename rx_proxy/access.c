@@ -15,11 +15,9 @@ static const struct conf_nets special = {special_items, sizeof special_items / s
 /* The prefix length that allow must have for an address that is denied by itself, or -1. */
 static int special_match(const struct conf_rx *conf, const struct addr *dst)
 {
-	int match = conf_nets_longest_match(&special, dst);
-
-	if (match < 0 && dst->port == conf->recv_port && sock_is_local(dst))
+	if (dst->port == conf->recv_port && sock_is_local(dst))
 		return dst->family == ADDR_IPV4 ? 32 : 128;
-	return match;
+	return conf_nets_longest_match(&special, dst);
 }
 
 bool access_allows(const struct conf_rx *conf, const struct addr *dst)

@@ -10,6 +10,7 @@
 #include "../common/io/listener.h"
 #include "../common/io/log.h"
 #include "../common/io/privs.h"
+#include "../common/io/sock.h"
 #include "../common/io/sockaddr.h"
 #include "acceptor.h"
 
@@ -50,10 +51,12 @@ static const struct daemon_ops daemon_ops = {.stop = on_stop, .busy = is_busy, .
 /* What is needed after the start. */
 static uint64_t capabilities(const struct conf_rx *conf)
 {
-	/* A congestion control that is not generally allowed needs CAP_NET_ADMIN, and which one a stripe gets is known with its
-	 * HELLO only. A client's address takes CAP_NET_RAW. */
-	uint64_t caps = PRIVS_CAP(CAP_NET_ADMIN);
+	uint64_t caps = 0;
 
+	/* Without a name of our own each stripe gets what its HELLO wishes, which may be one that not everybody may choose. */
+	if (!conf->congestion[0] || !sock_congestion_is_free(conf->congestion))
+		caps |= PRIVS_CAP(CAP_NET_ADMIN);
+	/* To connect from a client's address. */
 	if (conf->source == CONF_SOURCE_CLIENT)
 		caps |= PRIVS_CAP(CAP_NET_RAW);
 	return caps;

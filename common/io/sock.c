@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
@@ -30,6 +31,20 @@ int sock_set_congestion(int fd, const char *name)
 	if (!*name)
 		return 0;
 	return setsockopt(fd, IPPROTO_TCP, TCP_CONGESTION, name, (socklen_t)strlen(name)) < 0 ? -errno : 0;
+}
+
+bool sock_congestion_is_free(const char *name)
+{
+	FILE *file = fopen("/proc/sys/net/ipv4/tcp_allowed_congestion_control", "re");
+	char word[64];
+	bool found = false;
+
+	if (!file)
+		return false;
+	while (!found && fscanf(file, "%63s", word) == 1)
+		found = strcmp(word, name) == 0;
+	fclose(file);
+	return found;
 }
 
 void sock_prepare_stripe(int fd)

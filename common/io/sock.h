@@ -15,6 +15,9 @@ int sock_set(int fd, int level, int option, int value);
 /* TCP_CONGESTION; "" leaves the kernel's default. -ENOENT: the kernel does not know it; -EPERM: not allowed here. */
 int sock_set_congestion(int fd, const char *name);
 
+/* Whether TCP_CONGESTION takes that name without CAP_NET_ADMIN. */
+bool sock_congestion_is_free(const char *name);
+
 /* A stripe: never delayed, and given up by the kernel within SOCK_STRIPE_TIMEOUT_MS of silence, in use or idle.
  * Meant for sockets before connect or after accept. */
 enum { SOCK_STRIPE_TIMEOUT_MS = 10000 };
