@@ -122,11 +122,12 @@ static void write_all(struct sim_end *end)
 	end->write_us = 0;
 	if (!end->flow || end->ended_write || (plan->answers && end->side == SIM_SERVER && !end->ended_read))
 		return;
-	host_of(end)->dirty = true;
 	while (end->written < total && !end->waits) {
-		uint64_t len = 1 + unit_below(&end->sim->seed, chunk);
-		end->written +=
-		        write_some(end, len < total - end->written ? (size_t)len : (size_t)(total - end->written));
+		uint64_t len = 1 + unit_below(&end->sim->seed, chunk), left = total - end->written;
+		size_t done = write_some(end, (size_t)(len < left ? len : left));
+
+		end->written += done;
+		host_of(end)->dirty |= done > 0;
 		if (plan->pause_us[end->side] && end->written < total) {
 			end->write_us = end->sim->now_us + plan->pause_us[end->side];
 			return;
@@ -135,6 +136,7 @@ static void write_all(struct sim_end *end)
 	if (end->written == total && !plan->never_ends) {
 		flow_end(end->flow);
 		end->ended_write = true;
+		host_of(end)->dirty = true;
 	}
 }
 

@@ -1,5 +1,7 @@
 /* How flows end: half-close each way, resets with their reasons, refused destinations; and that slow or greedy flows do
- * not harm others. */
+ * not harm others.
+ * time-limit: 400 (under sanitizers, on a busy machine)
+ */
 #include <string.h>
 
 #include "../unit/unit.h"

@@ -1,4 +1,6 @@
-/* Stripes die, paths go and come back, the far end restarts: nothing is lost, and nobody waits for ever. */
+/* Stripes die, paths go and come back, the far end restarts: nothing is lost, and nobody waits for ever.
+ * time-limit: 400 (under sanitizers, on a busy machine)
+ */
 #include <string.h>
 
 #include "../unit/unit.h"
