@@ -27,6 +27,31 @@ static bool gather(struct frame_reader *r, const uint8_t **at, const uint8_t *en
 	return r->head_len == want;
 }
 
+uint32_t frame_reader_payload(const struct frame_reader *r, uint32_t *flow, uint64_t *offset)
+{
+	if (r->error || !r->in_payload)
+		return 0;
+	*flow = r->header.flow;
+	*offset = r->payload_offset;
+	return r->payload_left;
+}
+
+void frame_reader_took(struct frame_reader *r, uint32_t len, struct frame *f)
+{
+	*f = (struct frame){.type = FRAME_DATA,
+	                    .flags = r->header.flags & FRAME_FLAG_COPY,
+	                    .flow = r->header.flow,
+	                    .offset = r->payload_offset,
+	                    .payload_len = len};
+	r->payload_left -= len;
+	r->payload_offset += len;
+	if (!r->payload_left) {
+		f->flags = r->header.flags;
+		r->in_payload = false;
+		r->head_len = 0;
+	}
+}
+
 /* The next piece of payload as a DATA frame. */
 static int next_piece(struct frame_reader *r, const uint8_t **at, const uint8_t *end, struct frame *f)
 {
@@ -35,20 +60,9 @@ static int next_piece(struct frame_reader *r, const uint8_t **at, const uint8_t 
 		len = r->payload_left;
 	if (!len && r->payload_left)
 		return 0;
-	*f = (struct frame){.type = FRAME_DATA,
-	                    .flags = r->header.flags & FRAME_FLAG_COPY,
-	                    .flow = r->header.flow,
-	                    .offset = r->payload_offset,
-	                    .payload = *at,
-	                    .payload_len = (uint32_t)len};
+	frame_reader_took(r, (uint32_t)len, f);
+	f->payload = *at;
 	*at += len;
-	r->payload_left -= (uint32_t)len;
-	r->payload_offset += len;
-	if (!r->payload_left) {
-		f->flags = r->header.flags;
-		r->in_payload = false;
-		r->head_len = 0;
-	}
 	return 1;
 }
 

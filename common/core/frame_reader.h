@@ -29,4 +29,11 @@ void frame_reader_init(struct frame_reader *r);
  * 0: all bytes taken, more are needed. -EPROTO: r->error tells why; *at is undefined. */
 int frame_reader_next(struct frame_reader *r, const uint8_t **at, const uint8_t *end, struct frame *f);
 
+/* Payload that comes next, before any further frame: its flow, the offset of its first byte and how many bytes are still to come.
+ * 0 when a frame's head comes next. */
+uint32_t frame_reader_payload(const struct frame_reader *r, uint32_t *flow, uint64_t *offset);
+
+/* `len` ≤ frame_reader_payload bytes of it were taken past the reader: `f` becomes the piece they make, with payload NULL. */
+void frame_reader_took(struct frame_reader *r, uint32_t len, struct frame *f);
+
 #endif

@@ -18,7 +18,7 @@ void ingress_fini(struct ingress *in)
 	range_set_fini(&in->beyond);
 }
 
-/* One gap's worth of new bytes. */
+/* One gap's worth of new bytes; `bytes` NULL: they are in place. */
 static int put_new(struct ingress *in, struct range gap, const uint8_t *bytes)
 {
 	int err = page_store_reserve(&in->store, gap.from, gap.to);
@@ -31,7 +31,8 @@ static int put_new(struct ingress *in, struct range gap, const uint8_t *bytes)
 	} else {
 		in->next = gap.to;
 	}
-	page_store_write(&in->store, gap.from, bytes, (size_t)(gap.to - gap.from));
+	if (bytes)
+		page_store_write(&in->store, gap.from, bytes, (size_t)(gap.to - gap.from));
 	return 0;
 }
 
@@ -61,7 +62,7 @@ int ingress_put(struct ingress *in, uint64_t offset, const uint8_t *bytes, uint3
 	uint64_t from = offset > in->next ? offset : in->next;
 	struct range gap;
 	while (from < to && range_set_gap(&in->beyond, from, to, &gap)) {
-		int err = put_new(in, gap, bytes + (gap.from - offset));
+		int err = put_new(in, gap, bytes ? bytes + (gap.from - offset) : NULL);
 		if (err)
 			return err;
 		changed = 1;
@@ -76,6 +77,22 @@ int ingress_put(struct ingress *in, uint64_t offset, const uint8_t *bytes, uint3
 	if (in->next == in->end)
 		in->next = in->end + 1;
 	return changed;
+}
+
+unsigned ingress_place(struct ingress *in, uint64_t offset, uint32_t len, struct iovec *slices, unsigned max, size_t *bytes)
+{
+	struct range gap;
+	uint64_t to = offset + len;
+	if (offset < in->next || to > in->edge || to > in->end || !range_set_gap(&in->beyond, offset, to, &gap))
+		return 0;
+	if (gap.from != offset || gap.to != to || page_store_reserve(&in->store, offset, to))
+		return 0;
+	return page_store_slices(&in->store, offset, to, slices, max, bytes);
+}
+
+int ingress_placed(struct ingress *in, uint64_t offset, uint32_t len, bool fin)
+{
+	return ingress_put(in, offset, NULL, len, fin);
 }
 
 uint64_t ingress_readable(const struct ingress *in)

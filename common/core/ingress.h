@@ -35,6 +35,13 @@ void ingress_fini(struct ingress *in);
  * -ENOMEM: no page; nothing of it is remembered as arrived. */
 int ingress_put(struct ingress *in, uint64_t offset, const uint8_t *bytes, uint32_t len, bool fin);
 
+/* Where bytes that are about to come at `offset` belong, so that they can be read from the socket right into their place: up to
+ * `max` slices for at most `len` bytes; *bytes gets how many they take. 0: not all of it is new or allowed, or there is no
+ * page: ingress_put shall sort it out. */
+unsigned ingress_place(struct ingress *in, uint64_t offset, uint32_t len, struct iovec *slices, unsigned max, size_t *bytes);
+/* `len` bytes were put there, `fin` as in ingress_put. Nothing may have been put in or consumed in between. Returns as ingress_put. */
+int ingress_placed(struct ingress *in, uint64_t offset, uint32_t len, bool fin);
+
 /* Bytes in order that wait for the application. */
 uint64_t ingress_readable(const struct ingress *in);
 /* As up to `max` slices. Returns their number. */

@@ -26,10 +26,10 @@ static int kind_of(const struct sched_choice *choice, enum sched_class class, bo
 int sched_pick(const struct sched_choice *choices, size_t count, enum sched_class class, uint32_t len_bytes,
                bool lane_reserved, int not_index)
 {
+	bool usable = false;
 	for (int kind = 0; kind < 4; kind++) {
 		int best = -1;
 		uint64_t best_us = UINT64_MAX;
-		bool usable = false;
 		for (size_t i = 0; i < count; i++) {
 			const struct sched_choice *choice = &choices[i];
 			if (!choice->usable || (int)i == not_index || kind_of(choice, class, lane_reserved) != kind)

@@ -287,6 +287,7 @@ struct stripe *session_stripe_accepted(struct session *session, const struct hel
 	memcpy(f.welcome.incarnation, session->config.incarnation, FRAME_ID_BYTES);
 	output_frame(stripe, &f);
 	session->heard_us = now_us;
+	session->goaway_due = session->goaway_sent;
 	session_set_stripe_state(stripe, STRIPE_UP);
 	return stripe;
 }
@@ -350,6 +351,23 @@ static void reopen_elsewhere(struct flow *flow, uint32_t stripe_id)
 		session_add_control(flow, FLOW_CONTROL_OPEN);
 }
 
+void session_send_elsewhere(struct session *session, uint32_t stripe_id)
+{
+	bool server = session->config.role == SESSION_SERVER;
+	for (uint32_t i = 0; i < session->hash_size; i++) {
+		for (struct flow *flow = session->hash[i]; flow; flow = flow->hash_next) {
+			reopen_elsewhere(flow, stripe_id);
+			if (egress_stripe_lost(&flow->egress, stripe_id))
+				flow_update_turn(flow);
+			/* What it carried besides data cannot be told: control frames are idempotent and go again. */
+			if (flow->state == FLOW_OPEN)
+				session_add_control(flow, FLOW_CONTROL_ACK | (server ? FLOW_CONTROL_RESULT : 0));
+			else if (flow->state == FLOW_RESETTING)
+				session_add_control(flow, FLOW_CONTROL_RESET);
+		}
+	}
+}
+
 void session_stripe_lost(struct stripe *stripe, uint64_t now_us)
 {
 	struct session *session = stripe->session;
@@ -360,19 +378,7 @@ void session_stripe_lost(struct stripe *stripe, uint64_t now_us)
 	session_set_stripe_state(stripe, STRIPE_DEAD);
 	session->dead_stripes = true;
 	stripe_output_clear(stripe);
-	bool server = session->config.role == SESSION_SERVER;
-	for (uint32_t i = 0; i < session->hash_size; i++) {
-		for (struct flow *flow = session->hash[i]; flow; flow = flow->hash_next) {
-			reopen_elsewhere(flow, stripe->id);
-			if (egress_stripe_lost(&flow->egress, stripe->id))
-				flow_update_turn(flow);
-			/* What it carried besides data cannot be told: control frames are idempotent and go again. */
-			if (flow->state == FLOW_OPEN)
-				session_add_control(flow, FLOW_CONTROL_ACK | (server ? FLOW_CONTROL_RESULT : 0));
-			else if (flow->state == FLOW_RESETTING)
-				session_add_control(flow, FLOW_CONTROL_RESET);
-		}
-	}
+	session_send_elsewhere(session, stripe->id);
 }
 
 static void free_dead_stripes(struct session *session)
@@ -458,17 +464,21 @@ static void dispatch(struct session *session)
 	}
 }
 
-/* Flows that found the egress pool empty try again once an eighth of it is free. */
+/* Flows that found no memory for the application's bytes try again when some has come back; with the heap
+ * exhausted nothing tells when, so the tick asks as well (session_time.c). */
 static void wake_starved(struct session *session)
 {
-	const struct page_pool *pool = &session->egress_pool;
-	if (!session->egress_starved || pool->used > pool->limit - pool->limit / 8)
+	size_t taken = session->egress_pool.used + session->flow_count;
+	bool less = taken < session->starved_at;
+	session->starved_at = taken;
+	if (!session->egress_starved || !less)
 		return;
 	session->egress_starved = false;
 	for (uint32_t i = 0; i < session->hash_size; i++)
-		for (struct flow *flow = session->hash[i]; flow; flow = flow->hash_next)
-			if (flow->app_waits)
-				session_add_event(flow, FLOW_EVENT_WRITABLE);
+		for (struct flow *flow = session->hash[i]; flow; flow = flow->hash_next) {
+			flow_offer_room(flow);
+			session->egress_starved |= flow->app_waits && !flow->events;
+		}
 }
 
 void session_run(struct session *session, uint64_t now_us)

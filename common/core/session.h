@@ -112,6 +112,12 @@ enum { SESSION_STRIPES_MAX = 256, SESSION_PATHS_MAX = 16 };
 
 /* Bytes from the stripe's socket, all taken. 0, or -EPROTO: stripe->error tells why; close it (and call session_stripe_lost). */
 int session_stripe_in(struct stripe *stripe, const uint8_t *bytes, size_t len, uint64_t now_us);
+/* Where the next bytes of the stripe belong, when the rest of a DATA payload is coming: up to `max` slices, *bytes gets what they
+ * hold. 0: not known; read into a buffer. What is read into the slices must be told with session_stripe_placed before
+ * anything else is done with the session. It saves one copy of every byte on fast links. */
+unsigned session_stripe_place(struct stripe *stripe, struct iovec *slices, unsigned max, size_t *bytes);
+/* `len` bytes were read into them, in order. Returns as session_stripe_in. */
+int session_stripe_placed(struct stripe *stripe, size_t len, uint64_t now_us);
 /* Answers stripe_measure; also to be called when the socket has become writable again. `room_bytes`: how much may be
  * put into its output now. */
 void session_stripe_info(struct stripe *stripe, const struct stripe_info *info, uint32_t room_bytes, uint64_t now_us);

@@ -165,7 +165,7 @@ static bool pool_allows(const struct flow *flow)
 	const struct page_pool *pool = &flow->session->egress_pool;
 	size_t held_back = flow->session->flow_count;
 	if (flow->egress.store.page_count == 0)
-		return true;
+		return pool->used < pool->limit;
 	if (pool->used + held_back >= pool->limit)
 		return false;
 	return flow->egress.store.page_count < pool->limit - held_back - pool->used;
@@ -197,7 +197,7 @@ static void something_to_send(struct flow *flow, bool was_idle)
 
 void flow_offer_room(struct flow *flow)
 {
-	if (flow->app_waits && egress_room(&flow->egress) >= EGRESS_BACKLOG_BYTES / 4)
+	if (flow->app_waits && egress_room(&flow->egress) >= EGRESS_BACKLOG_BYTES / 4 && pool_allows(flow))
 		session_add_event(flow, FLOW_EVENT_WRITABLE);
 }
 

@@ -13,10 +13,13 @@ static int refuse(struct stripe *stripe, const char *why)
 
 /* --- Flow frames --------------------------------------------------------------------------------------------------*/
 
+/* A piece of DATA; payload NULL: its bytes are in place. */
 static void take_data(struct flow *flow, const struct frame *f)
 {
 	struct session *session = flow->session;
-	int err = ingress_put(&flow->ingress, f->offset, f->payload, f->payload_len, f->flags & FRAME_FLAG_FIN);
+	bool fin = f->flags & FRAME_FLAG_FIN;
+	int err = f->payload || !f->payload_len ? ingress_put(&flow->ingress, f->offset, f->payload, f->payload_len, fin)
+	                                        : ingress_placed(&flow->ingress, f->offset, f->payload_len, fin);
 	if (err == -EPROTO) {
 		flow_break(flow, RESET_PROTOCOL, "data beyond the window or the end, or too scattered");
 		return;
@@ -183,10 +186,10 @@ static int in_welcome(struct stripe *stripe, const struct frame *f)
 				other->error = "the far end has restarted";
 		session_reset_all(session, RESET_SESSION);
 		session_tell(session, SESSION_RENEWED, stripe, 0, NULL);
+		session->goaway_heard = false;
 	}
 	memcpy(session->incarnation, f->welcome.incarnation, FRAME_ID_BYTES);
 	session->incarnation_known = true;
-	session->goaway_heard = false;
 	session_set_stripe_state(stripe, STRIPE_UP);
 	return 0;
 }
@@ -229,21 +232,47 @@ static int in_frame(struct stripe *stripe, const struct frame *f)
 	return refuse(stripe, "unknown frame type");
 }
 
-int session_stripe_in(struct stripe *stripe, const uint8_t *bytes, size_t len, uint64_t now_us)
+static void heard(struct stripe *stripe, size_t len, uint64_t now_us)
 {
 	struct session *session = stripe->session;
+	session->now_us = now_us;
+	stripe->bytes_in += len;
+	stripe->heard_us = session->heard_us = now_us;
+	session->asked_us = 0;
+}
+
+unsigned session_stripe_place(struct stripe *stripe, struct iovec *slices, unsigned max, size_t *bytes)
+{
+	uint32_t id;
+	uint64_t offset;
+	uint32_t len = frame_reader_payload(&stripe->reader, &id, &offset);
+	struct flow *flow = len && !stripe->error ? session_find_flow(stripe->session, id) : NULL;
+	if (!flow || flow->state == FLOW_RESETTING)
+		return 0;
+	return ingress_place(&flow->ingress, offset, len, slices, max, bytes);
+}
+
+int session_stripe_placed(struct stripe *stripe, size_t len, uint64_t now_us)
+{
+	struct frame f;
+	if (!len)
+		return 0;
+	heard(stripe, len, now_us);
+	frame_reader_took(&stripe->reader, (uint32_t)len, &f);
+	return in_data(stripe, &f);
+}
+
+int session_stripe_in(struct stripe *stripe, const uint8_t *bytes, size_t len, uint64_t now_us)
+{
 	const uint8_t *at = bytes, *end = bytes + len;
 	struct frame f;
 	int more;
 
-	session->now_us = now_us;
 	if (stripe->error)
 		return -EPROTO;
 	if (!len || stripe->state == STRIPE_DEAD)
 		return 0;
-	stripe->bytes_in += len;
-	stripe->heard_us = session->heard_us = now_us;
-	session->asked_us = 0;
+	heard(stripe, len, now_us);
 	while ((more = frame_reader_next(&stripe->reader, &at, end, &f)) == 1) {
 		int err = in_frame(stripe, &f);
 		if (err)

@@ -77,7 +77,8 @@ struct session {
 
 	struct page_pool egress_pool, ingress_pool;
 	uint64_t promised_bytes; /* of the ingress pool; ≤ its size */
-	bool egress_starved;     /* some flow found the egress pool empty */
+	bool egress_starved;     /* some flow waits for memory for the application's bytes */
+	size_t starved_at;       /* pages in use and held back when that was last looked at */
 
 	struct flow_list turns[TURN_LISTS]; /* linked by turn_next/turn_prev */
 	struct flow *control_first, *control_last;
@@ -113,6 +114,8 @@ void session_add_control(struct flow *flow, uint8_t control);
 void session_drop_control(struct flow *flow, uint8_t control);
 void session_add_reply(struct session *session, enum frame_type type, uint32_t flow, enum open_status status);
 struct stripe *session_find_stripe(const struct session *session, uint32_t id);
+/* The stripe carries nothing any more, or nothing in time: all that it may have carried goes again on others. */
+void session_send_elsewhere(struct session *session, uint32_t stripe_id);
 void session_set_stripe_state(struct stripe *stripe, enum stripe_state state);
 
 /* --- session_flow.c */

@@ -34,14 +34,6 @@ static uint64_t stale_after_us(const struct stripe *stripe)
 	return us > STALE_MIN_US ? us : STALE_MIN_US;
 }
 
-static void reinject_stripe(struct session *session, uint32_t id)
-{
-	for (uint32_t i = 0; i < session->hash_size; i++)
-		for (struct flow *flow = session->hash[i]; flow; flow = flow->hash_next)
-			if (egress_stripe_lost(&flow->egress, id))
-				flow_update_turn(flow);
-}
-
 static void check_stripe(struct stripe *stripe)
 {
 	struct session *session = stripe->session;
@@ -49,7 +41,7 @@ static void check_stripe(struct stripe *stripe)
 	if (stripe->state != STRIPE_UP || !waits || session->now_us - stripe->progress_us < stale_after_us(stripe))
 		return;
 	session_set_stripe_state(stripe, STRIPE_STALE);
-	reinject_stripe(session, stripe->id);
+	session_send_elsewhere(session, stripe->id);
 }
 
 static void ping_path(struct session *session, unsigned path_index)
@@ -171,7 +163,8 @@ void time_run(struct session *session)
 		if (path->stripes_up && session->now_us - path->pinged_us >= ping_interval_us(session, path))
 			ping_path(session, i);
 	}
-	session->moving = false;
+	session->moving = session->egress_starved;
+	session->starved_at = SIZE_MAX;
 	for (uint32_t i = 0; i < session->hash_size; i++)
 		for (struct flow *flow = session->hash[i]; flow; flow = flow->hash_next)
 			check_flow(flow);

@@ -4,15 +4,15 @@
  * it lives, and more as it shows that it uses more: when the sender has come past the middle of the window
  * while the application keeps up, the window was (or will be) what limits it, and it doubles. This
  * measures rate × RTT over all paths without knowing either; waiting for a slow path's bytes counts as well, which is
- * what 2·ΣBW·RTTmax (RFC 6182, 5.3) asks room for. One flow may take no more than a quarter of what is not promised yet
- * (dynamic thresholds), so later ones find room.
+ * what 2·ΣBW·RTTmax (RFC 6182, 5.3) asks room for. Half of the memory is kept for first windows, so that flows that have grown
+ * do not keep new ones out; of the other half no flow takes more than what is still free (dynamic thresholds, as in session_flow.c).
  */
 #include "session_internal.h"
 
-/* A window of n bytes may touch two pages more than it fills. */
+/* What the pages of a window take: it may begin and end within one. */
 static uint64_t cost_of(uint64_t window_bytes)
 {
-	return window_bytes + 2 * PAGE_BYTES;
+	return ((window_bytes + PAGE_BYTES - 1) / PAGE_BYTES + 1) * PAGE_BYTES;
 }
 
 static uint64_t budget_of(const struct session *session)
@@ -43,10 +43,19 @@ bool window_admits(const struct session *session)
 	       session->flow_count < session->egress_pool.limit;
 }
 
-/* The widest window that memory allows the flow now. */
+/* What windows may still grow by, all together. */
+static uint64_t growth_bytes(const struct session *session)
+{
+	uint64_t grown_bytes = session->promised_bytes - session->flow_count * cost_of(FRAME_FIRST_WINDOW_BYTES);
+	uint64_t half = budget_of(session) / 2;
+	uint64_t growth = half > grown_bytes ? half - grown_bytes : 0;
+	return growth < free_bytes(session) ? growth : free_bytes(session);
+}
+
+/* The widest window that memory allows the flow now: a `share`-th of what is left. */
 static uint64_t allowed_bytes(const struct flow *flow, unsigned share)
 {
-	uint64_t max = free_bytes(flow->session) / share;
+	uint64_t max = growth_bytes(flow->session) / share;
 	if (max > flow->session->config.limits.flow_window_bytes)
 		max = flow->session->config.limits.flow_window_bytes;
 	return max > FRAME_FIRST_WINDOW_BYTES ? max : FRAME_FIRST_WINDOW_BYTES;
@@ -117,7 +126,7 @@ void window_update(struct flow *flow)
 		flow->window_bytes = (uint32_t)(doubled < max_bytes ? doubled : max_bytes);
 	}
 	promise(flow);
-	uint64_t window_bytes = allowed_bytes(flow, 4);
+	uint64_t window_bytes = allowed_bytes(flow, 1);
 	/* What it holds already is not in the free part. */
 	uint64_t held_bytes = in->edge - in->delivered;
 	if (window_bytes < held_bytes)

@@ -5,6 +5,9 @@
 
 static struct log_limit broken_limit = LOG_LIMIT_DEFAULT;
 static struct log_limit limit_limit = LOG_LIMIT_DEFAULT;
+/* Enough for every path of every session to come or go at once; but who makes one session after another fills no disk. */
+static struct log_limit session_limit = {.burst = 200, .interval_us = 100000};
+static struct log_limit path_limit = {.burst = 200, .interval_us = 100000};
 
 static void log_flow(struct log_limit *limit, const char *event, const char *session,
                      const struct session_event_info *info)
@@ -50,10 +53,10 @@ void session_log_event(const struct session_event_info *info, const uint8_t id[F
 	enum log_level level = kinds[info->event].level;
 	switch (kinds[info->event].what) {
 	case OF_SESSION:
-		log_event(level, name, "session=%s", session);
+		log_limited(&session_limit, level, name, "session=%s", session);
 		break;
 	case OF_PATH:
-		log_event(level, name, "session=%s path=%s", session, path_name);
+		log_limited(&path_limit, level, name, "session=%s path=%s", session, path_name);
 		break;
 	case OF_STRIPE:
 		log_event(level, name, "session=%s path=%s stripe=%u", session, path_name,

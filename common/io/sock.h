@@ -44,4 +44,7 @@ bool sock_is_local(const struct addr *addr);
 /* Raises RLIMIT_NOFILE as far as it goes (at most 1048576) and returns what it is then. */
 uint64_t sock_raise_limit(void);
 
+/* Whether one more descriptor could be opened now. */
+bool sock_files_left(void);
+
 #endif

@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/uio.h>
 #include <unistd.h>
 
 #include "log.h"
@@ -20,7 +21,11 @@ enum {
 	 * between two wakeups counts as application-limited, and BBR then never ends its start-up (tcp_rate.c). */
 	LOWAT_US = 10000,
 	INFO_AGE_MAX_US = 500,
-	SLICES = 64
+	SLICES = 64,
+	PLACED_SLICES = 8,
+	BESIDE_PLACED_BYTES = 4096,
+	/* Read from one stripe in one wakeup. */
+	WAKEUP_BYTES = RUNNER_BUFFER_BYTES
 };
 
 static struct log_limit broken_limit = LOG_LIMIT_DEFAULT;
@@ -28,12 +33,12 @@ static struct log_limit closed_limit = {.burst = 64, .interval_us = 100000};
 
 /* The two functions that carry bytes. Bytes moved; 0 on read: the end; or a negative errno, -EAGAIN when it must wait. */
 
-static ssize_t transport_read(struct stripe_io *io, uint8_t *bytes, size_t len)
+static ssize_t transport_read(struct stripe_io *io, struct iovec *slices, unsigned count)
 {
 	ssize_t got;
 
 	do
-		got = recv(io->watcher.fd, bytes, len, 0);
+		got = readv(io->watcher.fd, slices, (int)count);
 	while (got < 0 && errno == EINTR);
 	return got < 0 ? -errno : got;
 }
@@ -223,16 +228,41 @@ static bool flush(struct stripe_io *io)
 	return true;
 }
 
+/* One read: the rest of a payload goes where it belongs, what follows it into the buffer; there, little is
+ * asked for, so that most of the next payload can go to its place as well. Bytes asked for and got, or as transport_read. */
+static ssize_t read_once(struct stripe_io *io, size_t *asked)
+{
+	struct iovec slices[PLACED_SLICES + 1];
+	size_t placed = 0;
+	unsigned count = session_stripe_place(io->stripe, slices, PLACED_SLICES, &placed);
+
+	if (!count)
+		placed = 0;
+	slices[count] = (struct iovec){io->runner->buffer, count ? BESIDE_PLACED_BYTES : RUNNER_BUFFER_BYTES};
+	*asked = placed + slices[count].iov_len;
+	ssize_t got = transport_read(io, slices, count + 1);
+	if (got <= 0)
+		return got;
+	if (session_stripe_placed(io->stripe, (size_t)got < placed ? (size_t)got : placed, io->runner->now_us) < 0)
+		close_broken(io);
+	else if ((size_t)got > placed)
+		stripe_io_in(io, io->runner->buffer, (size_t)got - placed);
+	return got;
+}
+
 static void on_readable(struct stripe_io *io)
 {
-	ssize_t got = transport_read(io, io->runner->buffer, RUNNER_BUFFER_BYTES);
+	size_t asked, total = 0;
+	ssize_t got;
 
-	if (got > 0)
-		stripe_io_in(io, io->runner->buffer, (size_t)got);
-	else if (got == 0)
-		stripe_io_close(io, "closed by the other side");
-	else if (got != -EAGAIN)
-		close_errno(io, (int)-got);
+	do {
+		got = read_once(io, &asked);
+		if (got == 0)
+			stripe_io_close(io, "closed by the other side");
+		else if (got < 0 && got != -EAGAIN)
+			close_errno(io, (int)-got);
+		total += got > 0 ? (size_t)got : 0;
+	} while (io->stripe && got == (ssize_t)asked && total < WAKEUP_BYTES);
 }
 
 static void on_writable(struct stripe_io *io)
