@@ -4,14 +4,17 @@
 link_mbit_s=100
 
 # What a link with loss $1 (in %) can carry of a TCP connection's bytes, in Mbit/s.
-link_limit() { awk -v rate="$link_mbit_s" -v loss="$1" 'BEGIN { printf "%.1f", rate * 1448 / 1514 * (1 - loss / 100) }'; }
+link_limit() {
+	awk -v rate="$link_mbit_s" -v loss="$1" 'BEGIN { printf "%.1f", rate * 1448 / 1514 * (1 - loss / 100) }'
+}
 
 # Runs of direct connection and pair in turn over a fresh lab. Arguments: loss in %, up or down, configuration,
 # connections of the direct measurement. Sets the medians direct, pair, steady, and samples (JSON).
 link_runs() {
 	local loss=$1 direction=$2 conf=$3 connections=$4 directs='' pairs='' steadies=''
 	samples='[]' late=0 waited=0
-	lab up --rate "${link_mbit_s}M" --delay 25ms --queue 625000 --loss "$loss%" --seed "$((RANDOM + 1))" >"$work/lab.log" ||
+	lab up --rate "${link_mbit_s}M" --delay 25ms --queue 625000 --loss "$loss%" --seed "$((RANDOM + 1))" \
+		>"$work/lab.log" ||
 		pair_fail 'the lab did not come up:' "$work/lab.log"
 	endpoints_use cubic
 	pair_start "$conf"
