@@ -98,7 +98,7 @@ run_daemon() {
 wait_line() {
 	local try
 	for ((try = 0; try < 100; try++)); do
-		grep -q "$2" "$1" && return
+		grep -q "$2" "$1" 2>/dev/null && return
 		sleep 0.05
 	done
 	return 1
