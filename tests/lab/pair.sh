@@ -12,6 +12,7 @@
 #
 # Cases     ok NAME, not_ok NAME WHY, skip NAME REASON: one line each; not_ok also shows the ends of the logs (stderr).
 #           check NAME WHY COMMAND…: ok if COMMAND succeeds.   equal NAME SEEN EXPECTED: ok if they are the same text.
+#           tells NAME LINE WORD…: ok if each of the words is in the line.
 #           attempt NAME TRIES COMMAND…: ok if COMMAND succeeds once; $why, set by it, tells what was seen.
 # Waiting   wait_for SECONDS COMMAND…: until it succeeds.   log_wait FILE PATTERN SECONDS [COUNT]: until COUNT lines match.
 #           ended PID SECONDS: until a background process has ended; its exit status, 124: it has not.
@@ -21,6 +22,7 @@
 #           stop PID…: ends background processes and waits for them.
 #           probe_serve PORT OPERATION…: tcp_probe listens on dest, its lines in $dir/serve_PORT.log
 #           probe PORT OPERATION…: tcp_probe connects from source; prints its line.   See tcp_probe.c.
+#           talk PORT OPERATION…: probe; sets $client and, for a probe_serve, $server: the lines of both ends.
 # Pair      pair_lab, pair_start, pair_stop, pair_restart as above.
 #           pair_configure: writes $conf.   rx_start, tx_start: wait for event=ready.   rx_stop, tx_stop [SIGNAL].
 #           tx_connected: waits for event=session_up and all stripes.   rules up|down.
@@ -44,6 +46,7 @@ lab=${PAIR_LAB_PREFIX:-pt}$$
 source_ip=192.168.2.11 tx_ip=192.168.2.201 rx_ip=192.168.2.202 dest_ip=192.168.2.22
 failures=0 dumps=0 runs=0 why=''
 pids=()
+client='' server=''
 dir='' conf='' rx_pid='' tx_pid='' rx_log='' tx_log='' started='' opened=0
 
 pair_stripes=8 pair_open=confirm pair_bypass='' pair_sources='"192.168.2.11/32"' pair_paths=''
@@ -65,6 +68,17 @@ not_ok() {
 
 check() { if "${@:3}"; then ok "$1"; else not_ok "$1" "$2"; fi; }
 equal() { if [ "$2" = "$3" ]; then ok "$1"; else not_ok "$1" "expected '$3', got '$2'"; fi; }
+
+tells() {
+	local word
+	for word in "${@:3}"; do
+		if [[ " $2 " != *" $word "* ]]; then
+			not_ok "$1" "no '$word' in '$2'"
+			return
+		fi
+	done
+	ok "$1"
+}
 
 attempt() {
 	local try
@@ -139,6 +153,15 @@ stop() {
 }
 
 probe_serve() { serve "serve_$1" dest "$1" "$tcp_probe" listen "$@"; }
+serve_lines() { grep -c '^peer=' "$dir/serve_$1.log"; }
+serve_told() { [ "$(serve_lines "$1")" -gt "$2" ]; }
+talk() {
+	local count
+	count=$(serve_lines "$1")
+	client=$(probe "$@")
+	server='nothing'
+	! wait_for 10 serve_told "$1" "$count" || server=$(tail -n 1 "$dir/serve_$1.log")
+}
 probe() { on source "$tcp_probe" connect "$dest_ip" "$@"; }
 
 # ---- the pair -----------------------------------------------------------------------------------------------------

@@ -13,12 +13,8 @@ job() {
 	jobs+=("$started")
 }
 
-# result NAME TEXT: what client and server of a job told in the end
-result() {
-	local line
-	line=$(tail -n 1 "$dir/$2.log")
-	if [[ $line == *"$3"* ]]; then ok "$1"; else not_ok "$1" "no '$3' in '$line'"; fi
-}
+# result NAME LOG WORD…: what client and server of a job told in the end
+result() { tells "$1" "$(tail -n 1 "$dir/$2.log")" "${@:3}"; }
 
 pair_begin "idle connections"
 jobs=()
@@ -34,11 +30,11 @@ for job in "${jobs[@]}"; do
 	ended "$job" $((idle_s + 60))
 done
 sleep 0.2
-result "an idle connection works after $idle_s s" used 'read=100001 wrong=none end=eof error=none'
-result "its destination has all of it" serve_7100 'read=100001 wrong=none end=eof error=none'
-result "a half-closed idle connection works after $idle_s s" half_closed 'read=1000 wrong=none end=eof error=none'
-result "a connection works that was not used for $idle_s s" unused 'end=eof error=none'
-result "its destination has what was sent then" serve_7102 'read=10 wrong=none end=eof error=none'
+result "an idle connection works after $idle_s s" used read=100001 wrong=none end=eof error=none
+result "its destination has all of it" serve_7100 read=100001 wrong=none end=eof error=none
+result "a half-closed idle connection works after $idle_s s" half_closed read=1000 wrong=none end=eof error=none
+result "a connection works that was not used for $idle_s s" unused end=eof error=none
+result "its destination has what was sent then" serve_7102 read=10 wrong=none end=eof error=none
 equal "no stripe was lost in between" "$(grep -c 'event=stripe_closed' "$tx_log")" 0
 equal "all of them went through the pair" "$(stat tx flows_opened)" 3
 pair_stop
