@@ -1,5 +1,5 @@
 # bench_link: goodput over the emulated link, rows no_loss_up to cubic_16. Part of tools/bench.
-# shellcheck shell=bash disable=SC2154
+# shellcheck shell=bash disable=SC2154,SC2034
 
 link_mbit_s=100
 

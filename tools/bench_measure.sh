@@ -1,5 +1,5 @@
 # bench_measure: one measurement over a lab that is up, with what tells whether it was disturbed. Part of tools/bench.
-# shellcheck shell=bash disable=SC2154
+# shellcheck shell=bash disable=SC2154,SC2034
 
 clock_ticks=$(getconf CLK_TCK)
 

@@ -1,5 +1,5 @@
 # bench_memory: what flows cost, and the bound of a session. Rows idle_flow and memory_bound. Part of tools/bench.
-# shellcheck shell=bash disable=SC2154
+# shellcheck shell=bash disable=SC2154,SC2034
 
 idle_flows=2000
 slow_flows=64

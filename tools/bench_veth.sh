@@ -1,5 +1,5 @@
 # bench_veth: one flow without an emulated link: what the daemons cost. Rows veth and veth_cpu. Part of tools/bench.
-# shellcheck shell=bash disable=SC2154
+# shellcheck shell=bash disable=SC2154,SC2034
 
 row_veth() {
 	local directs='' pairs='' costs='' cost
