@@ -11,7 +11,7 @@
  *   hello[=KEY[,INDEX,STRIPES]]   KEY stands for a session id; none: a random one
  *   welcome=STATUS                of a random incarnation
  *   open=FLOW,ADDRESS,PORT        data=FLOW,OFFSET,LEN[,FLAGS]   ack=FLOW,OFFSET,EDGE   reset=FLOW,REASON
- *   gone=FLOW   ping=TOKEN   goaway   hex=BYTES   random=LEN,SEED
+ *   gone=FLOW   ping=TOKEN   goaway   hex=BYTES   random=LEN,SEED   scatter=FLOW,COUNT (DATA of every second byte)
  * Steps that wait:
  *   expect=TYPE[,FLOW[,VALUE]]    a frame; what comes before it is thrown away. VALUE: status or reason
  *   expect=echo,FLOW,LEN          the bytes of `data` back, from offset 0, whatever their pieces
@@ -94,6 +94,13 @@ static const char *take_open(struct wire *wire, const struct args *args)
 static const char *take_data(struct wire *wire, const struct args *args)
 {
 	wire_put_data(wire, (uint32_t)number(args, 0), number(args, 1), number(args, 2), (unsigned)number(args, 3));
+	return NULL;
+}
+
+static const char *take_scatter(struct wire *wire, const struct args *args)
+{
+	for (uint64_t i = 1; i <= number(args, 1); i++)
+		wire_put_data(wire, (uint32_t)number(args, 0), 2 * i, 1, 0);
 	return NULL;
 }
 
@@ -319,7 +326,7 @@ static const struct step steps[] = {
         {"data", 3, false, take_data},   {"ack", 3, false, take_ack},         {"reset", 2, false, take_reset},
         {"gone", 1, false, take_gone},   {"ping", 1, false, take_ping},       {"goaway", 0, false, take_goaway},
         {"hex", 1, false, take_hex},     {"random", 2, false, take_random},   {"expect", 1, true, take_expect},
-        {"wait", 1, true, take_wait},    {"opens", 4, true, take_opens},
+        {"wait", 1, true, take_wait},    {"opens", 4, true, take_opens},      {"scatter", 2, false, take_scatter},
 };
 
 static const struct step *parse_step(const char *text, char buf[256], struct args *args)
@@ -465,12 +472,14 @@ static void crowd_end(struct crowd *crowd, struct pollfd *one, bool reset)
 	one->fd = -1;
 }
 
-static void crowd_serve(struct crowd *crowd, struct pollfd *one, const struct wire *bytes)
+static void crowd_serve(struct crowd *crowd, struct pollfd *one, struct wire *bytes, char **texts)
 {
 	char trash[4096];
 	ssize_t got;
 
 	if (one->events & POLLOUT && one->revents & POLLOUT) {
+		bytes->out_last = 0;
+		take_steps(bytes, texts, false);
 		if (send(one->fd, bytes->out, bytes->out_last, MSG_NOSIGNAL) < 0) {
 			crowd_end(crowd, one, true);
 			return;
@@ -494,7 +503,6 @@ static int many(char **argv)
 	struct wire *bytes = wire_new(-1);
 	struct rlimit files = {(rlim_t)crowd.count + 100, (rlim_t)crowd.count + 100};
 
-	take_steps(bytes, argv + 4, false);
 	setrlimit(RLIMIT_NOFILE, &files);
 	crowd.polls = calloc((size_t)crowd.count, sizeof *crowd.polls);
 	if (!crowd.polls)
@@ -506,7 +514,7 @@ static int many(char **argv)
 			continue;
 		for (long i = 0; i < crowd.count; i++)
 			if (crowd.polls[i].fd >= 0 && crowd.polls[i].revents)
-				crowd_serve(&crowd, &crowd.polls[i], bytes);
+				crowd_serve(&crowd, &crowd.polls[i], bytes, argv + 4);
 	}
 	printf("connections=%ld connected=%ld closed=%ld reset=%ld open=%ld\n", crowd.count, crowd.connected,
 	       crowd.closed, crowd.reset, crowd.open);
