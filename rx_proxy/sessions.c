@@ -16,6 +16,7 @@ enum { IDLE_MAX_US = 5000000 };
 
 static const double sweep_interval_s = 1.0;
 
+static struct log_limit freed_limit = {.burst = 100, .interval_us = 100000};
 static struct log_limit full_limit = LOG_LIMIT_DEFAULT;
 static struct log_limit option_limit = LOG_LIMIT_DEFAULT;
 
@@ -147,7 +148,7 @@ static void free_session(struct sessions *sessions, struct rx_session *rx)
 	sessions->count--;
 	runner_remove(sessions->runner, &rx->entry);
 	session_free(rx->entry.session);
-	log_event(LOG_LEVEL_INFO, "session_freed", "session=%s", stats_session_id(id, rx->config.id));
+	log_limited(&freed_limit, LOG_LEVEL_INFO, "session_freed", "session=%s", stats_session_id(id, rx->config.id));
 	free(rx);
 }
 

@@ -126,7 +126,8 @@ static const char *why_direct(const struct capture *capture, const struct syn *s
 		return "bypass";
 	if (is_path_remote(capture->conf, &syn->dst))
 		return "path_remote";
-	if (capture->table.count >= capture->conns_max)
+	/* What was counted at the start is not all: the limit can be lowered, and the system's own be reached. */
+	if (capture->table.count >= capture->conns_max || !sock_files_left())
 		return "files_scarce";
 	/* Early ones have no flow yet that the session could count. */
 	if (capture->table.count >= capture->conf->limits.flows)
@@ -247,6 +248,28 @@ static void accept_unknown(struct capture *capture, const struct syn *syn, int f
 	open_accepted(capture, conn, fd);
 }
 
+static bool same_host(const struct addr *a, const struct addr *b)
+{
+	return a->family == b->family && memcmp(a->ip, b->ip, sizeof a->ip) == 0;
+}
+
+/* The conn that an accepted connection belongs to, or NULL. Its SYN's sequence number decides: conntrack may have given
+ * it another source port, and this port may be another conn's (original.h). */
+static struct conn *conn_of_accepted(const struct capture *capture, int fd, const struct syn *syn)
+{
+	struct conn *conn = conn_table_find(&capture->table, &syn->src, &syn->dst);
+	uint32_t isn;
+
+	if (original_isn(fd, &isn) < 0 || (conn && conn->state != CONN_OPEN && conn->syn.isn == isn))
+		return conn;
+	/* Those that are to be accepted now are few. */
+	for (struct conn *other = capture->captured.first; other; other = other->next)
+		if (other->syn.isn == isn && same_host(&other->syn.src, &syn->src) &&
+		    addr_equal(&other->syn.dst, &syn->dst))
+			return other;
+	return conn && conn->state == CONN_OPEN ? conn : NULL;
+}
+
 void capture_on_accept(void *user, int fd, const struct addr *remote)
 {
 	struct capture *capture = user;
@@ -259,7 +282,7 @@ void capture_on_accept(void *user, int fd, const struct addr *remote)
 		sock_reset(fd);
 		return;
 	}
-	conn = conn_table_find(&capture->table, &syn.src, &syn.dst);
+	conn = conn_of_accepted(capture, fd, &syn);
 	if (conn && conn->state == CONN_OPEN) {
 		/* The client has a new connection with the old one's ports: that one is over, told or not. */
 		app_io_abort(&conn->app, RESET_BY_APP);
