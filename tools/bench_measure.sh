@@ -85,16 +85,17 @@ iperf_once() {
 	read -r mbit_s steady_mbit_s received_bytes < <(received "$log")
 }
 
-# For those who tune: what the stripes look like in the middle of a run, in $keep.
+# For those who tune: in $keep, what the stripes look like in the middle of a run, and the daemons' logs until then.
 look_inside() {
 	[ -n "$keep" ] && [ $# -gt 0 ] || return 0
 	kill -USR1 "$@"
 	{
-		printf '==== %s, run %s\n' "$row_name" "$run"
 		on_host tx ss -tinm
 		on_host rx ss -tinm
 	} >"$keep/$row_name.$run.ss"
-	cp -- "$work"/*_proxy.log "$keep/"
+	sleep 0.2
+	cp -- "$work/tx_proxy.log" "$keep/$row_name.$run.tx.log"
+	cp -- "$work/rx_proxy.log" "$keep/$row_name.$run.rx.log"
 }
 
 # As iperf_once, but measured again, twice at most, where the link's process or the daemons did not get their time.
