@@ -1,6 +1,7 @@
 /* tcp_probe: one TCP connection by a script of operations, and what exactly came of it, for both ends.
  *
  *   tcp_probe connect ADDRESS PORT [OPERATION ...]   a line when the script has ended; exit status 1: one failed
+ *   tcp_probe connect ADDRESS PORT,FROM [OPERATION ...]   the same from the local port FROM
  *   tcp_probe listen PORT [OPERATION ...]            the script for every connection, each in a process of its own
  *
  *   send=N     sends N bytes of a pattern that depends on the offset
@@ -278,7 +279,18 @@ static struct sockaddr_in6 parse_address(const char *address, const char *port)
 	return sa;
 }
 
-static void connect_to(struct probe *probe, const struct sockaddr_in6 *sa)
+/* 0 or an errno. */
+static int bind_to(int fd, uint16_t port)
+{
+	struct sockaddr_in6 sa = {.sin6_family = AF_INET6, .sin6_port = htons(port)};
+	int one = 1;
+
+	setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof one);
+	return bind(fd, (struct sockaddr *)&sa, sizeof sa) < 0 ? errno : 0;
+}
+
+/* `from` 0: any local port. */
+static void connect_to(struct probe *probe, const struct sockaddr_in6 *sa, uint16_t from)
 {
 	int error = 0;
 	socklen_t len = sizeof error;
@@ -286,12 +298,15 @@ static void connect_to(struct probe *probe, const struct sockaddr_in6 *sa)
 	probe->fd = socket(AF_INET6, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
 	if (probe->fd < 0)
 		error = errno;
-	else if (connect(probe->fd, (const struct sockaddr *)sa, sizeof *sa) < 0 && errno != EINPROGRESS)
+	else if (from)
+		error = bind_to(probe->fd, from);
+	if (!error && connect(probe->fd, (const struct sockaddr *)sa, sizeof *sa) < 0 && errno != EINPROGRESS)
 		error = errno;
-	else if (!await(probe, "connect", POLLOUT, probe->started_us + probe->limit_us * 10))
-		return;
-	else
+	if (!error) {
+		if (!await(probe, "connect", POLLOUT, probe->started_us + probe->limit_us * 10))
+			return;
 		getsockopt(probe->fd, SOL_SOCKET, SO_ERROR, &error, &len);
+	}
 	probe->connect_us = now_us() - probe->started_us;
 	if (error)
 		fail(probe, "connect", errno_name(error));
@@ -300,11 +315,12 @@ static void connect_to(struct probe *probe, const struct sockaddr_in6 *sa)
 static int run_client(char **argv)
 {
 	struct sockaddr_in6 sa = parse_address(argv[2], argv[3]);
+	const char *from = strchr(argv[3], ',');
 	struct probe probe;
 
 	begin(&probe);
 	name_peer(&probe, &sa);
-	connect_to(&probe, &sa);
+	connect_to(&probe, &sa, from ? (uint16_t)atoi(from + 1) : 0);
 	return run(&probe, argv + 4);
 }
 

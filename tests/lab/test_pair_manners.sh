@@ -266,6 +266,38 @@ test_ssh() {
 	equal "ssh tells the exit code" "$(ssh_from source "$dest_ip" exit 7 </dev/null; echo $?)" 7
 }
 
+# One port of the client towards several destinations at the same time: after REDIRECT they differ in nothing but the
+# port that conntrack gives them.
+test_same_port() {
+	local port jobs=()
+	rm -f "$dir/go"
+	for port in 7151 7152 7153; do
+		[ "$pair_open" = early ] || probe_serve $port read=10 send=$port end
+	done
+	same_port() {
+		for port in 7151 7152 7153; do
+			start same_$port source "$tcp_probe" connect "$dest_ip" $port,45454 send=10 say=sent read=$port wait="$dir/go" fin end
+			jobs+=("$started")
+			log_wait "$dir/same_$port.log" sent 20
+		done
+		: >"$dir/go"
+		for port in "${jobs[@]}"; do
+			ended "$port" 20
+		done
+	}
+	captured same_port
+	equal "$pair_open: one client port to three destinations: a flow each" "$opened" 3
+	for port in 7151 7152 7153; do
+		tells "$pair_open: one client port to three destinations: $port answers" "$(tail -n 1 "$dir/same_$port.log")" \
+			read=$port wrong=none end=eof error=none
+		rm "$dir/same_$port.log"
+	done
+	check "$pair_open: one client port to three destinations: no flow is left" "$(stat tx flows)" wait_for 5 no_flows
+	rm -f "$dir/go"
+}
+
+no_flows() { [ "$(stat tx flows) $(stat rx flows)" = '0 0' ]; }
+
 # ---- what is not captured -----------------------------------------------------------------------------------------
 
 test_bypass() {
@@ -347,6 +379,7 @@ test_ends() {
 	test_reset
 	test_client_gone
 	test_refused
+	test_same_port
 	test_echo
 	test_curl
 }
