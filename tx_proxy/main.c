@@ -18,6 +18,7 @@
 #include "../common/io/stripe_io.h"
 #include "capture.h"
 #include "dialler.h"
+#include "original.h"
 #include "rules.h"
 
 struct tx_proxy {
@@ -104,6 +105,7 @@ static void open_sockets(struct tx_proxy *tx)
 
 	if (err)
 		daemon_die(1, "local_port %u: %s", tx->conf->local_port, strerror(-err));
+	original_keep_syn(tx->listener.watcher.fd);
 	if (conf->method == CONF_CAPTURE_NONE)
 		return;
 	err = intercept_open(&tx->capture.intercept, loop, (uint16_t)conf->queue, conf->mark, &intercept_ops, &tx->capture);

@@ -2,10 +2,12 @@
 
 #include <errno.h>
 #include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <sys/socket.h>
 
 #include "../common/io/sock.h"
 #include "../common/io/sockaddr.h"
+#include "syn_parse.h"
 
 /* linux/netfilter_ipv4.h and …/netfilter_ipv6/ip6_tables.h, which do not go together with netinet/in.h everywhere. */
 enum { OPTION_ORIGINAL_DST = 80 };
@@ -38,5 +40,22 @@ int original_destination(int fd, enum conf_capture_method method, uint16_t local
 	if (method != CONF_CAPTURE_NONE)
 		return err && err != -ENOPROTOOPT ? err : -ENOENT;
 	*dst = local;
+	return 0;
+}
+
+void original_keep_syn(int listener_fd)
+{
+	sock_set(listener_fd, IPPROTO_TCP, TCP_SAVE_SYN, 1);
+}
+
+int original_isn(int fd, uint32_t *isn)
+{
+	uint8_t headers[SYN_PARSE_BYTES];
+	socklen_t len = sizeof headers;
+	struct syn syn;
+
+	if (getsockopt(fd, IPPROTO_TCP, TCP_SAVED_SYN, headers, &len) < 0 || syn_parse(&syn, headers, len) < 0)
+		return -ENOENT;
+	*isn = syn.isn;
 	return 0;
 }

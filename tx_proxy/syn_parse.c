@@ -39,6 +39,11 @@ static uint16_t read_16(const uint8_t *at)
 	return (uint16_t)(at[0] << 8 | at[1]);
 }
 
+static uint32_t read_32(const uint8_t *at)
+{
+	return (uint32_t)read_16(at) << 16 | read_16(at + 2);
+}
+
 /* What a client on the network may have as its address, or ask for. Networks that are not forwarded (link-local,
  * loopback) are the business of the rules. */
 static bool is_unicast(const struct addr *addr)
@@ -127,6 +132,7 @@ static int parse_tcp(struct syn *syn, const uint8_t *tcp, size_t len_bytes)
 		return -EINVAL;
 	syn->src.port = read_16(tcp);
 	syn->dst.port = read_16(tcp + 2);
+	syn->isn = read_32(tcp + 4);
 	if (syn->src.port == 0 || syn->dst.port == 0)
 		return -EINVAL;
 	return parse_options(syn, tcp + TCP_HEADER_BYTES, tcp + header_bytes);

@@ -16,6 +16,7 @@ struct syn {
 	uint8_t dscp;         /* 0..63, RFC 2474 */
 	bool sack_permitted;  /* RFC 2018 */
 	bool timestamps;      /* RFC 7323 */
+	uint32_t isn;         /* initial sequence number; of tx_proxy's own use, OPEN does not carry it */
 };
 
 #endif

@@ -23,6 +23,7 @@ static void append_tcp(struct packet *p, const uint8_t *options, size_t option_b
 
 	tcp[0] = 0x9c, tcp[1] = 0x40; /* 40000 */
 	tcp[2] = 0x01, tcp[3] = 0xbb; /* 443 */
+	tcp[4] = 0xfe, tcp[5] = 0xdc, tcp[6] = 0xba, tcp[7] = 0x98;
 	tcp[12] = (uint8_t)((TCP_BYTES + padded_bytes) / 4 << 4);
 	tcp[13] = 0x02;
 	if (option_bytes)
@@ -92,6 +93,7 @@ static void test_plain(void)
 		UNIT_EQ(syn.mss, 1460);
 		UNIT_EQ(syn.window_scale, 7);
 		UNIT_EQ(syn.dscp, 46);
+		UNIT_EQ(syn.isn, 0xfedcba98);
 		UNIT_TRUE(syn.sack_permitted);
 		UNIT_TRUE(syn.timestamps);
 	}
@@ -108,6 +110,7 @@ static void test_plain(void)
 		UNIT_EQ(syn.mss, 1460);
 		UNIT_EQ(syn.window_scale, 7);
 		UNIT_EQ(syn.dscp, 46);
+		UNIT_EQ(syn.isn, 0xfedcba98);
 		UNIT_TRUE(syn.sack_permitted && syn.timestamps);
 	}
 	UNIT_CASE("a SYN without options has none")
