@@ -28,7 +28,7 @@ enum {
 	WAKEUP_BYTES = RUNNER_BUFFER_BYTES
 };
 
-static struct log_limit broken_limit = LOG_LIMIT_DEFAULT;
+static struct log_limit broken_limit = {.burst = 30, .interval_us = 100000};
 static struct log_limit closed_limit = {.burst = 64, .interval_us = 100000};
 
 /* The two functions that carry bytes. Bytes moved; 0 on read: the end; or a negative errno, -EAGAIN when it must wait. */
@@ -89,16 +89,11 @@ static void forget_written(struct stripe_io *io)
 	io->in_written = false;
 }
 
-void stripe_io_close(struct stripe_io *io, const char *reason)
+/* The stripe is over; why has been logged. */
+static void drop(struct stripe_io *io)
 {
-	char remote[SOCKADDR_TEXT_MAX], why[128];
-
-	if (!io->stripe)
-		return;
-	log_limited(&closed_limit, io->done ? LOG_LEVEL_DEBUG : LOG_LEVEL_INFO, "stripe_closed",
-	            "path=%s stripe=%u remote=%s reason=%s", io->path_name, io->index,
-	            sockaddr_text(remote, &io->remote), log_value(why, sizeof why, reason));
 	struct stripe *stripe = io->stripe;
+
 	io->stripe = NULL;
 	stripe->user = NULL;
 	session_stripe_lost(stripe, io->runner->now_us);
@@ -106,6 +101,23 @@ void stripe_io_close(struct stripe_io *io, const char *reason)
 	ev_io_stop(io->runner->loop, &io->watcher);
 	close(io->watcher.fd);
 	runner_defer(io->runner, &io->later);
+}
+
+static void log_end(const struct stripe_io *io, struct log_limit *limit, enum log_level level, const char *event,
+                    const char *reason)
+{
+	char remote[SOCKADDR_TEXT_MAX], why[128];
+
+	log_limited(limit, level, event, "path=%s stripe=%u remote=%s reason=%s", io->path_name, io->index,
+	            sockaddr_text(remote, &io->remote), log_value(why, sizeof why, reason));
+}
+
+void stripe_io_close(struct stripe_io *io, const char *reason)
+{
+	if (!io->stripe)
+		return;
+	log_end(io, &closed_limit, LOG_LEVEL_INFO, "stripe_closed", reason);
+	drop(io);
 }
 
 void stripe_io_free(struct stripe_io *io)
@@ -124,12 +136,8 @@ static void close_errno(struct stripe_io *io, int error)
 /* The engine refuses what came: somebody speaks another protocol, or means harm. */
 static void close_broken(struct stripe_io *io)
 {
-	char remote[SOCKADDR_TEXT_MAX], why[128];
-	const char *error = io->stripe->error ? io->stripe->error : "refused";
-
-	log_limited(&broken_limit, LOG_LEVEL_WARN, "stripe_broken", "path=%s stripe=%u remote=%s reason=%s", io->path_name,
-	            io->index, sockaddr_text(remote, &io->remote), log_value(why, sizeof why, error));
-	stripe_io_close(io, error);
+	log_end(io, &broken_limit, LOG_LEVEL_WARN, "stripe_broken", io->stripe->error ? io->stripe->error : "refused");
+	drop(io);
 }
 
 static uint32_t scaled(uint64_t count, uint64_t unit)

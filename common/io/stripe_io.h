@@ -30,7 +30,6 @@ struct stripe_io {
 	struct addr remote;
 	const char *path_name; /* for the log; must outlive the stripe_io */
 	uint16_t path, index;  /* for the log, also after the end */
-	bool done;             /* closed on purpose: nothing to warn of */
 
 	/* private */
 	struct stripe_info info;
