@@ -50,7 +50,8 @@ received() {
 }
 
 # One run of iperf3 for $2 seconds, $1 (up or down), with the options after those. Sets mbit_s, steady_mbit_s,
-# received_bytes, late_us, wait_share (of tx_proxy or rx_proxy, where they run, in %), cpu_s (of both).
+# received_bytes, late_us, wait_share (of tx_proxy or rx_proxy, where they run, in %), cpu_s (of both) and ends_cpu_s (of
+# iperf3 at both ends).
 iperf_once() {
 	local direction=$1 run_s=$2 server server_log=$work/iperf_server.json client_log=$work/iperf_client.json try
 	local late_before cpu_before wait_before options=() pids=() late_after log
@@ -80,6 +81,7 @@ iperf_once() {
 	late_after=$(lateness_counters)
 	late_us=$(lateness_us "$late_before" "$late_after")
 	wait "$server" || true
+	ends_cpu_s=$(jq -r ".end.cpu_utilization_percent | (.host_total + .remote_total) / 100 * $run_s" "$client_log")
 	log=$client_log
 	[ "$direction" = down ] || log=$server_log
 	read -r mbit_s steady_mbit_s received_bytes < <(received "$log")
