@@ -82,6 +82,7 @@ static void close_end(struct sim_conn *conn, unsigned side)
 		return;
 	conn->closed[side] = true;
 	conn->stripes[side] = NULL;
+	conn->retry_us[side] = 0;
 	conn->pipes[side].frozen = true;
 	if (stripe)
 		session_stripe_lost(stripe, sim->now_us);
@@ -342,6 +343,7 @@ void sim_restart_server(struct sim *sim)
 			continue;
 		conn->closed[SIM_SERVER] = true;
 		conn->stripes[SIM_SERVER] = NULL; /* freed with its session */
+		conn->retry_us[SIM_SERVER] = 0;
 		conn->pipes[SIM_SERVER].frozen = true;
 		if (!conn->lost_us[SIM_CLIENT])
 			conn->lost_us[SIM_CLIENT] = sim->now_us + 1;

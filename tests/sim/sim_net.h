@@ -182,6 +182,10 @@ void sim_path_up(struct sim *sim, unsigned path);
 /* The server's engine is replaced by a new one: its flows and stripes are gone with it. */
 void sim_restart_server(struct sim *sim);
 
+/* Any path, and any plan that comes to an orderly end; `most` bytes each way. */
+struct sim_path sim_random_path(uint64_t *seed);
+struct sim_plan sim_random_plan(uint64_t *seed, uint64_t most);
+
 __attribute__((format(printf, 2, 3))) void sim_wrong(struct sim *sim, const char *format, ...);
 void sim_note(struct sim *sim, uint64_t a, uint64_t b, uint64_t c); /* into the trace */
 

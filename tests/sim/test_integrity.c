@@ -53,37 +53,6 @@ static void check_sizes(void)
 			}
 }
 
-static struct sim_path random_path(uint64_t *seed)
-{
-	return (struct sim_path){.stripes = 1 + (unsigned)unit_below(seed, 8),
-	                         .rate_Bps = 100000 + unit_below(seed, 20000000),
-	                         .delay_us = (uint32_t)unit_below(seed, 100000),
-	                         .queue_bytes = 20000 + (uint32_t)unit_below(seed, 300000),
-	                         .loss_ppm = unit_chance(seed, 1, 2) ? (uint32_t)unit_below(seed, 50000) : 0,
-	                         .backup = unit_chance(seed, 1, 10)};
-}
-
-static struct sim_plan random_plan(uint64_t *seed, uint64_t most)
-{
-	struct sim_plan plan = {.start_us = unit_below(seed, 2 * SIM_SECOND),
-	                        .early = unit_chance(seed, 1, 2),
-	                        .answers = unit_chance(seed, 1, 3),
-	                        .connect_us = (uint32_t)unit_below(seed, 200000)};
-
-	for (unsigned side = 0; side < SIM_SIDES; side++) {
-		plan.bytes[side] =
-		        unit_chance(seed, 1, 3) ? sizes[unit_below(seed, COUNT(sizes) - 1)] : unit_below(seed, most);
-		plan.chunk[side] = 1 + (uint32_t)unit_below(seed, unit_chance(seed, 1, 4) ? 100 : 100000);
-		if (plan.bytes[side] / plan.chunk[side] > 3000)
-			plan.chunk[side] = 1 + (uint32_t)(plan.bytes[side] / 3000);
-		if (unit_chance(seed, 1, 5))
-			plan.pause_us[side] = (uint32_t)unit_below(seed, 20000);
-		if (unit_chance(seed, 1, 8))
-			plan.read_Bps[side] = 50000 + (uint32_t)unit_below(seed, 2000000);
-	}
-	return plan;
-}
-
 static void check_seeds(void)
 {
 	UNIT_CASE("random paths, flows and pieces, by seed") {
@@ -96,9 +65,9 @@ static void check_seeds(void)
 			size_t count = 1 + unit_below(&seed, COUNT(plans));
 
 			for (unsigned p = 0; p < config.path_count; p++)
-				config.paths[p] = random_path(&seed);
+				config.paths[p] = sim_random_path(&seed);
 			for (size_t i = 0; i < count; i++)
-				plans[i] = random_plan(&seed, 400000);
+				plans[i] = sim_random_plan(&seed, 400000);
 			run_and_check(&config, plans, count);
 		}
 	}
@@ -115,7 +84,7 @@ static void check_crowd(void)
 
 			config.paths[0].loss_ppm = 10000;
 			for (size_t i = 0; i < COUNT(plans); i++) {
-				plans[i] = random_plan(&seed, i % 10 ? 20000 : 1000000);
+				plans[i] = sim_random_plan(&seed, i % 10 ? 20000 : 1000000);
 				if (i % 17 == 0)
 					plans[i].reset_at[i % 2] = 1 + unit_below(&seed, 5000);
 				if (i % 17 == 0 && plans[i].bytes[!(i % 2)] < 5000)
@@ -140,7 +109,7 @@ static uint64_t trace_of(uint64_t number)
 	config.paths[1].loss_ppm = 20000;
 	sim = sim_new(&config);
 	for (int i = 0; i < 10; i++) {
-		struct sim_plan plan = random_plan(&seed, 100000);
+		struct sim_plan plan = sim_random_plan(&seed, 100000);
 		sim_add(sim, &plan);
 	}
 	sim_run_until(sim, 2 * SIM_SECOND);

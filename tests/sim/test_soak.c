@@ -1,0 +1,89 @@
+/* Everything at once, by seed: mixed flows over random paths whose stripes die and come back, in silence or not. A flow
+ * may be reset only by whoever planned it. time-limit: 400 (under sanitizers, on a busy machine)
+ *
+ *   test_soak [FIRST [LAST]]     runs these seeds
+ */
+#include <stdlib.h>
+
+#include "../unit/unit.h"
+#include "../unit/unit_random.h"
+#include "sim_net.h"
+
+enum { SEEDS = 120, FLOWS_MAX = 30 };
+
+struct weather {
+	uint64_t seed;
+	unsigned blows; /* how many are still to come */
+	uint64_t mean_us;
+};
+
+static void blow(struct sim *sim, void *user)
+{
+	struct weather *weather = user;
+	uint64_t *seed = &weather->seed;
+
+	if (sim->wake_us)
+		return;
+	for (unsigned p = 0; p < sim->config.path_count; p++)
+		sim_path_up(sim, p);
+	if (!weather->blows)
+		return;
+	weather->blows--;
+	sim->wake_us = sim->now_us + 1 + unit_below(seed, 2 * weather->mean_us);
+	unsigned path = (unsigned)unit_below(seed, sim->config.path_count);
+	if (unit_chance(seed, 1, 3)) {
+		sim_path_down(sim, path, unit_chance(seed, 1, 2));
+		return;
+	}
+	for (unsigned i = 0; i < sim->config.paths[path].stripes; i++) {
+		struct sim_conn *conn = sim_find_conn(sim, path, i);
+		if (conn && unit_chance(seed, 1, 2))
+			sim_kill(sim, conn, unit_chance(seed, 1, 2));
+	}
+}
+
+static void soak(uint64_t number)
+{
+	uint64_t seed = number;
+	struct weather weather = {.seed = ~number,
+	                          .blows = (unsigned)unit_below(&seed, 12),
+	                          .mean_us = 50000 + unit_below(&seed, 2000000)};
+	struct sim_config config = {.seed = number,
+	                            .path_count = 1 + (unsigned)unit_below(&seed, SIM_PATHS),
+	                            .partial = true,
+	                            .step = blow,
+	                            .user = &weather};
+	unsigned flows = 1 + (unsigned)unit_below(&seed, FLOWS_MAX);
+	struct sim *sim;
+
+	for (unsigned p = 0; p < config.path_count; p++)
+		config.paths[p] = sim_random_path(&seed);
+	sim = sim_new(&config);
+	if (!UNIT_TRUE(sim))
+		return;
+	for (unsigned i = 0; i < flows; i++) {
+		struct sim_plan plan = sim_random_plan(&seed, unit_chance(&seed, 1, 3) ? 500000 : 5000);
+		unsigned side = (unsigned)unit_below(&seed, SIM_SIDES);
+
+		plan.reset_reason = RESET_BY_APP;
+		if (unit_chance(&seed, 1, 10))
+			plan.status = (enum open_status)unit_below(&seed, OPEN_STATUS_COUNT);
+		else if (unit_chance(&seed, 1, 10) && plan.bytes[!side] && !plan.answers)
+			plan.reset_at[side] = 1 + unit_below(&seed, plan.bytes[!side]);
+		sim_add(sim, &plan);
+	}
+	sim_run(sim, 900ull * SIM_SECOND);
+	sim_check(sim);
+	sim_free(sim);
+}
+
+int main(int argc, char **argv)
+{
+	uint64_t first = argc > 1 ? strtoull(argv[1], NULL, 10) : 1;
+	uint64_t last = argc > 2 ? strtoull(argv[2], NULL, 10) : argc > 1 ? first : SEEDS;
+
+	UNIT_CASE("seeds %llu to %llu", (unsigned long long)first, (unsigned long long)last)
+		for (uint64_t number = first; number <= last; number++)
+			soak(number);
+	return unit_exit();
+}
