@@ -111,6 +111,13 @@ void app_io_flow_ended(struct app_io *app, enum reset_reason reason)
 	finish(app);
 }
 
+/* One of its directions has ended. */
+static void half_closed(struct app_io *app)
+{
+	if (app->in_ended != app->out_ended)
+		sock_keep_half_closed(app->watcher.fd);
+}
+
 /* --- From the socket to the flow ---------------------------------------------------------------------------------- */
 
 /* One read. Bytes, 0 at the end, or a negative errno; -ENOBUFS: the flow has no room. */
@@ -164,6 +171,7 @@ static void pump_in(struct app_io *app)
 		if (got == 0) {
 			flow_end(app->flow);
 			app->in_ended = true;
+			half_closed(app);
 			break;
 		}
 		adapt_read(app, (size_t)got);
@@ -226,6 +234,7 @@ static void pump_out(struct app_io *app)
 	if (!app->out_blocked && !app->out_ended && flow_at_end(app->flow)) {
 		shutdown(app->watcher.fd, SHUT_WR);
 		app->out_ended = true;
+		half_closed(app);
 		flow_end_taken(app->flow);
 	}
 	watch(app);

@@ -19,6 +19,10 @@ enum {
 	APP_IDLE_S = 600,
 	APP_PROBE_S = 60,
 	APP_PROBES = 10,
+	/* As patient, but in time for connection tracking, also where its limits have been lowered. */
+	HALF_CLOSED_IDLE_S = 20,
+	HALF_CLOSED_PROBE_S = 20,
+	HALF_CLOSED_PROBES = 59,
 	FILES_MAX = 1048576
 };
 
@@ -73,6 +77,13 @@ void sock_prepare_app(int fd)
 	sock_set(fd, IPPROTO_TCP, TCP_KEEPIDLE, APP_IDLE_S);
 	sock_set(fd, IPPROTO_TCP, TCP_KEEPINTVL, APP_PROBE_S);
 	sock_set(fd, IPPROTO_TCP, TCP_KEEPCNT, APP_PROBES);
+}
+
+void sock_keep_half_closed(int fd)
+{
+	sock_set(fd, IPPROTO_TCP, TCP_KEEPINTVL, HALF_CLOSED_PROBE_S);
+	sock_set(fd, IPPROTO_TCP, TCP_KEEPCNT, HALF_CLOSED_PROBES);
+	sock_set(fd, IPPROTO_TCP, TCP_KEEPIDLE, HALF_CLOSED_IDLE_S);
 }
 
 void sock_disarm(int fd)
