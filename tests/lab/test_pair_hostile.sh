@@ -145,7 +145,7 @@ floods() {
 test_floods() {
 	local lines_before said
 	lines_before=$(lines "$rx_log")
-	floods "a million OPENs to a denied destination" '^opens=1000000 .*denied=[0-9]{5}' 1000000 1 $denied 80
+	floods "a million OPENs to a denied destination" '^opens=1000000 .*denied=[1-9]' 1000000 1 $denied 80
 	floods "20000 OPENs to a refusing destination" '^opens=20000 .*refused=[0-9]' 20000 1 "$dest_ip" 9
 	floods "20000 OPENs to a silent destination" '^opens=20000 .*limit=[0-9]' 20000 1 192.168.2.99 80
 	check "OPENs' log lines are limited in rate" "$(($(lines "$rx_log") - lines_before)) lines" \
