@@ -31,8 +31,6 @@ static int replay(const char *path)
 	memcpy(exact, input, len);
 	LLVMFuzzerTestOneInput(exact, len);
 	free(exact);
-	printf("ok - %s\n", name);
-	fflush(stdout);
 	return 0;
 }
 
@@ -52,7 +50,8 @@ int main(int argc, char **argv)
 		failed |= replay(argv[i]);
 	if (argc > 1)
 		return failed;
-	snprintf(path, sizeof path, "tests/fuzz/corpus/%s", target ? target + 1 : argv[0]);
+	target = target ? target + 1 : argv[0];
+	snprintf(path, sizeof path, "tests/fuzz/corpus/%s", target);
 	int count = scandir(path, &entries, is_input, alphasort);
 	if (count <= 0) {
 		printf("not ok - corpus: nothing in %s\n", path);
@@ -65,5 +64,7 @@ int main(int argc, char **argv)
 		free(entries[i]);
 	}
 	free(entries);
+	if (!failed)
+		printf("ok - %d inputs of %s\n", count, target);
 	return failed;
 }
