@@ -249,7 +249,7 @@ static void send_frame(struct input *in, struct link *link)
 	uint32_t len;
 
 	if (f.type >= FRAME_OPEN)
-		f.flow = ids == 255 ? UINT32_MAX - 3 : 1 + ids % 32;
+		f.flow = ids == 255 ? UINT32_MAX - 3 : 1u + ids % 32;
 	flow = f.flow ? session_find_flow(world.session, f.flow) : NULL;
 	switch (f.type) {
 	case FRAME_PING:
