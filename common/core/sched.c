@@ -51,3 +51,21 @@ int sched_pick(const struct sched_choice *choices, size_t count, enum sched_clas
 	}
 	return -1;
 }
+
+bool sched_blocks(const struct sched_choice *choices, size_t count, size_t index, uint32_t len_bytes, uint64_t window_bytes)
+{
+	uint64_t own_us = sched_delivery_us(&choices[index], len_bytes);
+	uint64_t best_us = own_us, others_Bps = 0;
+	for (size_t i = 0; i < count; i++) {
+		const struct sched_choice *choice = &choices[i];
+		if (i == index || !choice->usable || choice->backup != choices[index].backup)
+			continue;
+		uint64_t us = sched_delivery_us(choice, len_bytes);
+		if (us < best_us)
+			best_us = us;
+		others_Bps += choice->rate_Bps;
+	}
+	/* A loss on the way costs about one RTT more, which cannot be foreseen: twice the difference is taken. */
+	uint64_t ahead_bytes = others_Bps * ((own_us - best_us) / 1000) / 1000 * 2;
+	return ahead_bytes + len_bytes > window_bytes;
+}

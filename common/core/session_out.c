@@ -298,6 +298,9 @@ static bool send_piece(struct run *run, struct flow *flow, enum sched_class clas
 		index = pick(run, flow, class, piece.len, -1);
 	if (index < 0)
 		return false;
+	const struct egress *e = &flow->egress;
+	if (class == SCHED_BULK && sched_blocks(run->choices, run->count, (size_t)index, piece.len, e->edge - e->acked))
+		return false;
 	uint32_t max_len = frame_size(&run->choices[index], piece.offset);
 	if (class == SCHED_EXPRESS && max_len > (uint32_t)flow->express_bytes)
 		max_len = (uint32_t)flow->express_bytes;

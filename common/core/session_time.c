@@ -81,23 +81,36 @@ static uint64_t held_up_after_us(const struct session *session, uint32_t stripe_
 	return us;
 }
 
-/* Opportunistic reinjection (Raiciu et al., NSDI 2012): when the flow has nothing new to send, because all is sent or the
- * window is full, what holds it up goes again on another stripe. Each record once. */
+/* The soonest that any working stripe would get a record across. */
+static uint64_t best_after_us(const struct session *session)
+{
+	uint64_t best_us = UINT64_MAX;
+	for (const struct stripe *stripe = session->stripes; stripe; stripe = stripe->next)
+		if (stripe->state == STRIPE_UP && held_up_after_us(session, stripe->id) < best_us)
+			best_us = held_up_after_us(session, stripe->id);
+	return best_us;
+}
+
+/* Opportunistic reinjection (Raiciu et al., NSDI 2012): when the flow has nothing new to send, what holds it up goes again on
+ * another stripe. Each record once. With a full window that is whatever a better stripe would have brought by now;
+ * at the end of what there is to send, only what its own stripe should have brought. */
 static void reinject_held_up(struct flow *flow)
 {
 	struct session *session = flow->session;
 	struct egress *e = &flow->egress;
 	if (egress_sendable(e) || e->lost || session->stripes_up < 2)
 		return;
-	/* An application that pauses for less than an RTT is no tail. */
 	bool window_full = e->end > e->sent;
+	/* An application that pauses for less than an RTT is no tail. */
 	if (!window_full && session->now_us - egress_record_at(e, e->record_count - 1)->sent_us < max_srtt_us(session))
 		return;
+	uint64_t best_us = window_full ? best_after_us(session) : 0;
 	for (uint32_t i = 0; i < e->record_count && i < REINJECT_PER_TICK; i++) {
 		struct egress_record *record = egress_record_at(e, i);
 		if (record->reinjected || record->copy_stripe)
 			continue;
-		if (session->now_us - record->sent_us < held_up_after_us(session, record->stripe))
+		uint64_t after_us = window_full ? best_us : held_up_after_us(session, record->stripe);
+		if (session->now_us - record->sent_us < after_us)
 			continue;
 		egress_mark_lost(e, record);
 	}
