@@ -58,6 +58,7 @@ iperf_once() {
 	shift 2
 	[ "$direction" = up ] || options+=(-R)
 	[ -z "$tx_pid" ] || pids=("$tx_pid" "$rx_pid")
+	: >"$server_log" >"$client_log"
 	ip netns exec "$lab-dest" iperf3 -s -1 -J </dev/null >"$server_log" 2>&1 &
 	server=$!
 	for ((try = 0; try < 100; try++)); do

@@ -9,6 +9,7 @@ fast_flows=4
 memory_kib() { awk -v key="$2:" '$1 == key { print $2 }' "/proc/$1/status"; }
 
 receive_start() {
+	: >"$work/receive.$1.log"
 	ip netns exec "$lab-dest" "$bin/receive" -c "$root/network.conf" --quiet "--recv_port=$1" </dev/null \
 		>"$work/receive.$1.log" 2>&1 &
 	receive_pid=$!
