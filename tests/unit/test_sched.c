@@ -251,9 +251,36 @@ static void check_random(void)
 	}
 }
 
+static void check_blocks(void)
+{
+	/* 100 Mbit/s at 20 ms, and 5 Mbit/s at 300 ms with a backlog. */
+	const struct sched_choice both[] = {
+	        {.usable = true, .srtt_us = 20000, .rate_Bps = 12500000, .backlog_bytes = 50000},
+	        {.usable = true, .srtt_us = 300000, .rate_Bps = 625000, .backlog_bytes = 30000, .room_bytes = 20000},
+	};
+	const struct sched_choice backup[] = {both[1], {.usable = true, .backup = true, .rate_Bps = 1000000000, .srtt_us = 100}};
+
+	UNIT_CASE ("a slow stripe holds a small window up") {
+		UNIT_TRUE(sched_blocks(both, 2, 1, 1400, 1000000));
+	}
+	UNIT_CASE ("and not one with room for what the fast one brings meanwhile") {
+		UNIT_TRUE(!sched_blocks(both, 2, 1, 1400, 16000000));
+	}
+	UNIT_CASE ("the stripe that delivers first holds nothing up") {
+		UNIT_TRUE(!sched_blocks(both, 2, 0, 1400, 100000));
+	}
+	UNIT_CASE ("a stripe that may not be used is not waited for") {
+		UNIT_TRUE(!sched_blocks(backup, 2, 0, 1400, 100000));
+	}
+	UNIT_CASE ("even alone it takes no more than the window") {
+		UNIT_TRUE(sched_blocks(both + 1, 1, 0, 1400, 1399));
+	}
+}
+
 int main(void)
 {
 	check_situations();
+	check_blocks();
 	check_delivery();
 	check_random();
 	return unit_exit();
