@@ -67,5 +67,5 @@ bool sched_blocks(const struct sched_choice *choices, size_t count, size_t index
 	}
 	/* A loss on the way costs about one RTT more, which cannot be foreseen: twice the difference is taken. */
 	uint64_t ahead_bytes = others_Bps * ((own_us - best_us) / 1000) / 1000 * 2;
-	return ahead_bytes + len_bytes > window_bytes;
+	return own_us > best_us && ahead_bytes + len_bytes > window_bytes;
 }
