@@ -137,6 +137,16 @@ static const char *why_direct(const struct capture *capture, const struct syn *s
 	return NULL;
 }
 
+/* The client has a new connection with the ports of this one, which is over, then, told or not. If it ended in order,
+ * its last bytes may still be on their way. */
+static void replace(struct capture *capture, struct conn *conn)
+{
+	if (!app_io_is_over(&conn->app))
+		app_io_abort(&conn->app, RESET_BY_APP);
+	conn_table_unlink(&capture->table, conn);
+	conn_list_append(&capture->replaced, conn, capture->runner->now_us);
+}
+
 static void repeated_syn(struct capture *capture, struct conn *conn, uint32_t packet_id)
 {
 	/* A SYN for a connection that is open here: the client's end is a new one. Our kernel finds that out with it. */
@@ -172,6 +182,10 @@ void capture_on_syn(void *user, const struct syn *syn, uint32_t packet_id)
 	struct conn *conn = conn_table_find(&capture->table, &syn->src, &syn->dst);
 	const char *reason;
 
+	if (conn && conn->state == CONN_OPEN && app_io_is_over(&conn->app)) {
+		replace(capture, conn);
+		conn = NULL;
+	}
 	if (conn) {
 		repeated_syn(capture, conn, packet_id);
 		return;
@@ -196,6 +210,8 @@ static void on_app_ended(struct app_io *app)
 {
 	struct capture *capture = (struct capture *)((char *)app->set - offsetof(struct capture, apps));
 
+	if (!conn_of(app)->linked)
+		conn_list_remove(&capture->replaced, conn_of(app));
 	conn_table_remove(&capture->table, conn_of(app));
 }
 
@@ -284,9 +300,7 @@ void capture_on_accept(void *user, int fd, const struct addr *remote)
 	}
 	conn = conn_of_accepted(capture, fd, &syn);
 	if (conn && conn->state == CONN_OPEN) {
-		/* The client has a new connection with the old one's ports: that one is over, told or not. */
-		app_io_abort(&conn->app, RESET_BY_APP);
-		conn_table_unlink(&capture->table, conn);
+		replace(capture, conn);
 		conn = NULL;
 	}
 	if (conn && conn->state == CONN_HELD) {
@@ -406,13 +420,15 @@ void capture_stop(struct capture *capture)
 
 bool capture_busy(const struct capture *capture)
 {
-	return capture->table.count > 0;
+	return capture->table.count > 0 || capture->replaced.first;
 }
 
 void capture_abort(struct capture *capture)
 {
 	while (capture->captured.first)
 		drop(capture, capture->captured.first);
+	for (struct conn *conn = capture->replaced.first; conn; conn = conn->next)
+		app_io_abort(&conn->app, RESET_ABORTED);
 	for (uint32_t i = 0; i < capture->table.size; i++)
 		for (struct conn *conn = capture->table.buckets[i]; conn; conn = conn->hash_next)
 			app_io_abort(&conn->app, RESET_ABORTED);

@@ -29,6 +29,7 @@ struct capture {
 	struct conn_table table;
 	struct conn_list held;     /* CONN_HELD */
 	struct conn_list captured; /* CONN_CAPTURED, CONN_DOOMED */
+	struct conn_list replaced; /* CONN_OPEN, no longer in the table: another one has their addresses */
 	uint64_t conns_max;        /* as descriptors allow */
 	ev_timer sweep;
 	bool stopped;

@@ -88,6 +88,11 @@ static void finish(struct app_io *app)
 	runner_defer(app->set->runner, &app->later);
 }
 
+bool app_io_is_over(const struct app_io *app)
+{
+	return !app->flow || (app->in_ended && app->out_ended);
+}
+
 void app_io_abort(struct app_io *app, enum reset_reason reason)
 {
 	if (!app->flow)

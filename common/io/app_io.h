@@ -57,6 +57,10 @@ void app_io_readable(struct app_io *app);
 void app_io_writable(struct app_io *app);
 void app_io_flow_ended(struct app_io *app, enum reset_reason reason);
 
+/* Whether the application has nothing more to say or to hear: both directions have ended, in order or not. The flow may
+ * still be on its way. */
+bool app_io_is_over(const struct app_io *app);
+
 /* Gives the connection up: the flow and the socket are reset. */
 void app_io_abort(struct app_io *app, enum reset_reason reason);
 
