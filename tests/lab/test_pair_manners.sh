@@ -20,6 +20,7 @@ serve_all() {
 	probe_serve 7117 read=10
 	probe_serve 7118 limit=60 read=10 send=500000000
 	probe_serve 7119 send=100 end
+	probe_serve 7154 send=5 fin end
 	serve count dest 7110 socat -t 10 TCP-LISTEN:7110,fork,reuseaddr SYSTEM:'wc -c'
 	serve receive dest 7000 "$bin/receive" --recv_port=7000 -c "$conf" --quiet
 }
@@ -296,6 +297,28 @@ test_same_port() {
 	rm -f "$dir/go"
 }
 
+# A client uses a port again while the last bytes of the connection that had it before are still held up on the link.
+test_port_again() {
+	local lines first second
+	lines=$(serve_lines 7154)
+	start again source "$tcp_probe" connect "$dest_ip" 7154,45455 read=5 end say=read wait="$dir/go" send=10 fin
+	first=$started
+	log_wait "$dir/again.log" read 20
+	link set blackhole=on >/dev/null
+	: >"$dir/go"
+	ended "$first" 20
+	start again_too source "$tcp_probe" connect "$dest_ip" 7154,45455 read=5 end send=10 fin
+	second=$started
+	sleep 0.2
+	link set blackhole=off >/dev/null
+	ended "$second" 20
+	tells "$pair_open: a port used again: the new connection works" "$(tail -n 1 "$dir/again_too.log")" read=5 end=eof error=none
+	wait_for 10 serve_told 7154 $((lines + 1))
+	server=$(tail -n 2 "$dir/serve_7154.log" | grep -c 'read=10 wrong=none end=eof error=none')
+	equal "$pair_open: a port used again: both connections ended in order" "$server" 2
+	rm -f "$dir/go" "$dir/again.log" "$dir/again_too.log"
+}
+
 no_flows() { [ "$(stat tx flows) $(stat rx flows)" = '0 0' ]; }
 
 # ---- what is not captured -----------------------------------------------------------------------------------------
@@ -380,6 +403,7 @@ test_ends() {
 	test_client_gone
 	test_refused
 	test_same_port
+	test_port_again
 	test_echo
 	test_curl
 }
