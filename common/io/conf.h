@@ -28,7 +28,8 @@ enum {
 	CONF_FILE_MAX = 4096,     /* file names, with the NUL */
 	CONF_CONGESTION_MAX = 16, /* TCP_CA_NAME_MAX, with the NUL */
 	CONF_PATHS_MAX = 16,
-	CONF_STRIPES_MAX = 64 /* of one path */
+	CONF_STRIPES_MAX = 64,       /* of one path */
+	CONF_STRIPES_TOTAL_MAX = 256 /* of all paths: what one session takes */
 };
 
 /* A network: addr.port is 0 and unused. */
@@ -91,7 +92,7 @@ struct conf_tx {
 	uint16_t local_port;  /* default 5000 */
 	struct addr rx_proxy; /* rx_proxy_ip and rx_proxy_port (default 6000): remote of paths that name none */
 	struct conf_capture capture;
-	struct conf_path *paths; /* ≥ 1; owned by struct conf */
+	struct conf_path *paths; /* ≥ 1, at most CONF_STRIPES_TOTAL_MAX stripes in all; owned by struct conf */
 	size_t path_count;
 	enum conf_security_mode security;
 	struct conf_key key; /* when security is psk */

@@ -113,6 +113,8 @@ static int complete_path(struct conf_reader *reader, struct conf_path *path, siz
 
 static int complete_paths(struct conf_reader *reader, struct conf_tx *tx)
 {
+	unsigned stripes = 0;
+
 	if (!tx->path_count) {
 		const struct conf_row *row = conf_table_find(conf_table_of(CONF_TX_PROXY), "paths", strlen("paths"));
 
@@ -127,7 +129,11 @@ static int complete_paths(struct conf_reader *reader, struct conf_tx *tx)
 
 		if (err < 0)
 			return err;
+		stripes += tx->paths[i].stripes;
 	}
+	if (stripes > CONF_STRIPES_TOTAL_MAX)
+		return conf_fail(reader, conf_place_of(reader, "paths"), "have %u stripes in all; expected at most %d",
+		                 stripes, CONF_STRIPES_TOTAL_MAX);
 	if (tx->rx_proxy.family == ADDR_NONE)
 		tx->rx_proxy.port = 0; /* unused: ADDR_NONE has no other field */
 	return 0;
