@@ -86,12 +86,13 @@ done
 
 unit_capabilities() { sed -n 's/^AmbientCapabilities=//p' "$units/$1.service" | tr -s ' ' '\n' | sed 's/CAP_/+/' | tr 'A-Z\n' 'a-z,' | sed 's/,$//'; }
 
-# Runs an installed daemon as its unit does, in the namespace: no root, and these capabilities alone.
+# Runs an installed daemon as its unit does, in the namespace: no root, and these capabilities alone. Options may follow.
 run_daemon() {
 	local caps
+	: >"$dir/$1.log"
 	caps=$(unit_capabilities "$1")
 	ip netns exec "$netns" setpriv --reuid 54321 --regid 54321 --clear-groups --inh-caps="-all,$caps" --ambient-caps="-all,$caps" \
-		--bounding-set="-all,$caps" --no-new-privs "$stage$prefix/sbin/$1" -c "$dir/run.conf" >"$dir/$1.log" 2>&1 </dev/null &
+		--bounding-set="-all,$caps" --no-new-privs "$stage$prefix/sbin/$1" -c "$dir/run.conf" "${@:2}" >"$dir/$1.log" 2>&1 </dev/null &
 	pids+=($!)
 }
 
@@ -126,6 +127,10 @@ with_capabilities() {
 	check "$name" "$(cat "$dir/tx_proxy.log" "$dir/rx_proxy.log" | one_line)" wait_line "$dir/tx_proxy.log" event=session_up
 	check 'and may choose any congestion control' "$(grep -h congestion_refused "$dir"/*.log | one_line)" \
 		test "$(cat "$dir"/*_proxy.log | grep -c congestion_refused)" = 0
+	run_daemon rx_proxy --recv_port=6001 --congestion=reno
+	wait_line "$dir/rx_proxy.log" event=ready
+	check 'rx_proxy may take the clients'\'' addresses, and no more, where its congestion control is for everybody' \
+		"$(grep CapEff "/proc/${pids[-1]}/status")" grep -q '^CapEff:.*0002000$' "/proc/${pids[-1]}/status"
 }
 with_capabilities
 
