@@ -116,11 +116,6 @@ static void on_sweep(struct ev_loop *loop, ev_timer *w, int events)
 		ev_timer_stop(loop, w);
 }
 
-static bool same_host(const struct addr *a, const struct addr *b)
-{
-	return a->family == b->family && memcmp(a->ip, b->ip, sizeof a->ip) == 0;
-}
-
 /* NULL, or why the connection may not even say HELLO. */
 static const char *why_refused(const struct acceptor *acceptor, const struct addr *remote)
 {
@@ -131,7 +126,7 @@ static const char *why_refused(const struct acceptor *acceptor, const struct add
 	if (acceptor->count >= ACCEPTOR_PENDING_MAX)
 		return "too many without HELLO";
 	for (const struct pending *pending = acceptor->first; pending; pending = pending->next)
-		of_host += same_host(&pending->remote, remote);
+		of_host += addr_same_host(&pending->remote, remote);
 	return of_host >= ACCEPTOR_ADDRESS_MAX ? "too many without HELLO from one address" : NULL;
 }
 

@@ -136,7 +136,7 @@ static struct rx_session *make(struct sessions *sessions, const uint8_t id[FRAME
 	return rx;
 }
 
-/* It has no stripes and no flows. */
+/* With its flows and stripes, if it has any left; their sockets are the caller's. */
 static void free_session(struct sessions *sessions, struct rx_session *rx)
 {
 	struct rx_session **at = &sessions->first;

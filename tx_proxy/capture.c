@@ -2,7 +2,6 @@
 
 #include <errno.h>
 #include <stddef.h>
-#include <string.h>
 
 #include "../common/io/log.h"
 #include "../common/io/sock.h"
@@ -264,11 +263,6 @@ static void accept_unknown(struct capture *capture, const struct syn *syn, int f
 	open_accepted(capture, conn, fd);
 }
 
-static bool same_host(const struct addr *a, const struct addr *b)
-{
-	return a->family == b->family && memcmp(a->ip, b->ip, sizeof a->ip) == 0;
-}
-
 /* The conn that an accepted connection belongs to, or NULL. Its SYN's sequence number decides: conntrack may have given
  * it another source port, and this port may be another conn's (original.h). */
 static struct conn *conn_of_accepted(const struct capture *capture, int fd, const struct syn *syn)
@@ -280,7 +274,7 @@ static struct conn *conn_of_accepted(const struct capture *capture, int fd, cons
 		return conn;
 	/* Those that are to be accepted now are few. */
 	for (struct conn *other = capture->captured.first; other; other = other->next)
-		if (other->syn.isn == isn && same_host(&other->syn.src, &syn->src) &&
+		if (other->syn.isn == isn && addr_same_host(&other->syn.src, &syn->src) &&
 		    addr_equal(&other->syn.dst, &syn->dst))
 			return other;
 	return conn && conn->state == CONN_OPEN ? conn : NULL;

@@ -35,7 +35,7 @@ struct capture {
 	bool stopped;
 };
 
-/* `conf` must outlive it; `files_max` descriptors may be open in this process. 0 or -ENOMEM. */
+/* `conf` must outlive it; `files_max` descriptors may be open in this process. 0, or as conn_table_init. */
 int capture_init(struct capture *capture, struct runner *runner, const struct conf_tx *conf, uint64_t files_max);
 /* After capture_abort. */
 void capture_fini(struct capture *capture);

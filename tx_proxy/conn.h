@@ -37,7 +37,7 @@ struct conn_table {
 	uint64_t secret[2]; /* clients must not be able to choose their bucket */
 };
 
-/* 0 or -ENOMEM. */
+/* 0, -ENOMEM, or -EIO: no random numbers. */
 int conn_table_init(struct conn_table *table);
 /* It must be empty. */
 void conn_table_fini(struct conn_table *table);

@@ -25,7 +25,7 @@ enum dial_state {
 	DIAL_PAUSED,     /* the timer runs until the next attempt */
 	DIAL_CONNECTING, /* the timer bounds connect */
 	DIAL_HANDSHAKE,  /* a stripe of the session; the timer bounds the wait for WELCOME */
-	DIAL_UP          /* was welcomed: no timer */
+	DIAL_UP          /* has outlived that wait: no timer, and when it fails the pauses start anew */
 };
 
 /* One stripe of one path, connected or not. */

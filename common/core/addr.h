@@ -29,4 +29,10 @@ static inline bool addr_equal(const struct addr *a, const struct addr *b)
 	return a->family == b->family && a->port == b->port && memcmp(a->ip, b->ip, sizeof a->ip) == 0;
 }
 
+/* Same family and address, whatever the ports. */
+static inline bool addr_same_host(const struct addr *a, const struct addr *b)
+{
+	return a->family == b->family && memcmp(a->ip, b->ip, sizeof a->ip) == 0;
+}
+
 #endif

@@ -180,7 +180,6 @@ static void pump_in(struct app_io *app)
 			break;
 		}
 		adapt_read(app, (size_t)got);
-		app->set->bytes_read += (size_t)got;
 		budget -= (size_t)got;
 	}
 	watch(app);
@@ -233,7 +232,6 @@ static void pump_out(struct app_io *app)
 			fail(app, (int)-put);
 			return;
 		}
-		app->set->bytes_written += (size_t)put;
 		budget -= (size_t)put < budget ? (size_t)put : budget;
 	}
 	if (!app->out_blocked && !app->out_ended && flow_at_end(app->flow)) {

@@ -22,7 +22,6 @@ struct app_set {
 	struct runner *runner;
 	void (*ended)(struct app_io *app);
 	unsigned count; /* sockets open */
-	uint64_t bytes_read, bytes_written;
 
 	/* private */
 	struct app_io *quiet; /* sockets that the loop does not watch: looked at once a second */

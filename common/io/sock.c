@@ -116,15 +116,6 @@ struct addr sock_local(int fd)
 	return sockaddr_to_addr(&sa);
 }
 
-struct addr sock_remote(int fd)
-{
-	struct sockaddr_storage sa = {0};
-	socklen_t len = sizeof sa;
-
-	getpeername(fd, (struct sockaddr *)&sa, &len);
-	return sockaddr_to_addr(&sa);
-}
-
 bool sock_is_local(const struct addr *addr)
 {
 	struct addr any_port = *addr;

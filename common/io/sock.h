@@ -37,9 +37,8 @@ void sock_reset(int fd);
 /* SO_ERROR as a positive errno, or 0. Reading it clears it. */
 int sock_error(int fd);
 
-/* getsockname and getpeername; ADDR_NONE where that fails. */
+/* getsockname; ADDR_NONE where that fails. */
 struct addr sock_local(int fd);
-struct addr sock_remote(int fd);
 
 /* Whether the address, whatever its port, is one of this machine's. */
 bool sock_is_local(const struct addr *addr);

@@ -327,7 +327,6 @@ void stripe_io_start(struct stripe_io *io, struct stripe *stripe)
 		return;
 	}
 	io->stripe = stripe;
-	io->path = stripe->path;
 	io->index = stripe->index;
 	take_info(io);
 	report(io);

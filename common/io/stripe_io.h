@@ -29,7 +29,7 @@ struct stripe_io {
 	void *user;            /* the owner's */
 	struct addr remote;
 	const char *path_name; /* for the log; must outlive the stripe_io */
-	uint16_t path, index;  /* for the log, also after the end */
+	uint16_t index;        /* for the log */
 
 	/* private */
 	struct stripe_info info;
