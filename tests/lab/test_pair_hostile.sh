@@ -7,7 +7,7 @@
 hostile=${PAIR_TESTS:-$root/build/tests}/lab/hostile
 echo_port=7007 # of dest: sends everything back
 denied=203.0.113.1
-rss_max_kib=100000
+rss_max_kib=${PAIR_RSS_MAX_KIB:-100000} # sanitizers need more
 open="open=1,$dest_ip,$echo_port expect=OPEN_RESULT,1,0"
 other="open=2,$dest_ip,$echo_port expect=OPEN_RESULT,2,0"
 
