@@ -8,8 +8,9 @@
  *   FLOW_ENDED     nothing more to do; freed by the next session_run
  *
  * The owner of the flow (common/io/app_io) calls the flow_… functions below with the application's socket at hand, and is
- * called back through struct session_ops (session.h), never from inside one of these functions. A flow lives until its owner was told
- * flow_ended or called flow_reset; after either, the owner must not use it again.
+ * called back through struct session_ops (session.h), never from inside one of these functions. A flow is its owner's until one of:
+ * flow_ended or flow_result with a failure was called back, flow_reset or flow_connected with a failure was called. After that the
+ * owner must not use it again, and gets no callback.
  */
 #ifndef PAIR_CORE_FLOW_H
 #define PAIR_CORE_FLOW_H

@@ -137,6 +137,8 @@ void flow_break(struct flow *flow, enum reset_reason reason, const char *why)
 
 void flow_connected(struct flow *flow, enum open_status status)
 {
+	if (status != OPEN_CONNECTED)
+		flow->user = NULL; /* also of a flow that has just ended, whose owner was not told yet */
 	if (flow->state != FLOW_CONNECTING)
 		return;
 	flow->open_status = status;
@@ -147,7 +149,6 @@ void flow_connected(struct flow *flow, enum open_status status)
 		return;
 	}
 	session_add_reply(flow->session, FRAME_OPEN_RESULT, flow->id, status);
-	flow->user = NULL;
 	flow_finish(flow, RESET_ABORTED);
 }
 
