@@ -246,7 +246,8 @@ unsigned session_stripe_place(struct stripe *stripe, struct iovec *slices, unsig
 	uint32_t id;
 	uint64_t offset;
 	uint32_t len = frame_reader_payload(&stripe->reader, &id, &offset);
-	struct flow *flow = len && !stripe->error ? session_find_flow(stripe->session, id) : NULL;
+	bool ready = len && !stripe->error && stripe->state != STRIPE_HANDSHAKE;
+	struct flow *flow = ready ? session_find_flow(stripe->session, id) : NULL;
 	if (!flow || flow->state == FLOW_RESETTING)
 		return 0;
 	return ingress_place(&flow->ingress, offset, len, slices, max, bytes);
