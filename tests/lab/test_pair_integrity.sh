@@ -80,12 +80,13 @@ test_crowd() {
 	crowd() {
 		local bytes
 		for bytes in 1 1000 20000 150000 400000; do
-			on source "$bin/stream" -c "$conf" --flows=40 --direction=both --bytes="$bytes" --seed="$bytes" --json --quiet \
+			on source "${pin[@]}" "$bin/stream" -c "$conf" --flows=40 --direction=both --bytes="$bytes" --seed="$bytes" --json --quiet \
 				--timeout=60 >"$dir/crowd_$bytes" 2>>"$dir/crowd.log" &
 			jobs+=($!)
 		done
 		wait "${jobs[@]}"
 	}
+	pair_pin
 	captured crowd
 	equal "200 flows at once went through the pair" "$opened" 200
 	for bytes in 1 1000 20000 150000 400000; do

@@ -18,14 +18,14 @@ descriptors() {
 }
 
 requests() {
-	on source "$bin/stream" -c "$conf" --requests="$1" --parallel=$parallel --answer=1000 --json --quiet --timeout=120 \
+	on source "${pin[@]}" "$bin/stream" -c "$conf" --requests="$1" --parallel=$parallel --answer=1000 --json --quiet --timeout=120 \
 		>"$dir/requests" 2>>"$dir/stream.log"
 }
 
 # Connections that end in other ways, so many of each.
 others() {
 	# shellcheck disable=SC2016
-	on source bash -c 'for ((i = 0; i < $3; i++)); do
+	on source "${pin[@]}" bash -c 'for ((i = 0; i < $3; i++)); do
 		"$1" connect "$2" 7113 send=10 read=1 rst
 		"$1" connect "$2" 7114 send=10 end
 		"$1" connect "$2" 7199
@@ -42,6 +42,7 @@ settle() {
 pair_begin "what short flows leave behind"
 pair_lab --plain
 pair_start
+pair_pin
 serve receive dest 7000 "$bin/receive" -c "$conf" --quiet
 probe_serve 7113 read=10 send=1 end
 probe_serve 7114 read=10 rst
