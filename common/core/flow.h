@@ -47,7 +47,7 @@ struct flow {
 	int32_t turn_bytes;                       /* what is left of its turn (deficit round robin) */
 
 	uint32_t open_stripes[2];  /* stripes that OPEN was sent on: until its result is here, DATA must follow on one of them */
-	bool open_sent;            /* at least once */
+	uint64_t asked_us;         /* when OPEN or RESET went out last, to be repeated until answered; 0: not yet */
 	int32_t express_bytes;     /* what it may still send as a small flow; full again when nothing is in flight */
 
 	uint32_t window_bytes;     /* wish for the ingress window, grown by measurement */
@@ -55,7 +55,6 @@ struct flow {
 	uint64_t acked;            /* data ack last sent */
 	uint64_t ack_due_us;       /* when an ack must go at the latest; 0: none is owed */
 	struct flow *ack_next, *ack_prev;
-	uint64_t reset_sent_us;    /* of RESET, to be repeated */
 	uint8_t resets_sent;
 	bool readable_told;        /* flow_readable was called and not all was taken since */
 	bool app_waits;            /* the owner found no room: gets flow_writable when there is some */

@@ -105,6 +105,7 @@ static void start_resetting(struct flow *flow, enum reset_reason reason)
 	egress_fini(&flow->egress);
 	ingress_fini(&flow->ingress);
 	flow->state = FLOW_RESETTING;
+	flow->asked_us = 0;
 	flow->reason = reason;
 	session_add_control(flow, FLOW_CONTROL_RESET);
 }
@@ -116,7 +117,7 @@ void flow_reset(struct flow *flow, enum reset_reason reason)
 	if (flow->state == FLOW_RESETTING || flow->state == FLOW_ENDED)
 		return;
 	/* The other side has never heard of it: nothing to take back. */
-	bool unheard = flow->state == FLOW_OPENING && flow->control & FLOW_CONTROL_OPEN && !flow->open_sent;
+	bool unheard = flow->state == FLOW_OPENING && !flow->asked_us;
 	if (unheard)
 		flow_finish(flow, reason);
 	else

@@ -25,8 +25,9 @@ enum {
 	ANSWER_MIN_US = 1000000,        /* no sooner is the far end taken for gone */
 	STALE_MIN_US = 300000,          /* no sooner is a stripe taken for stale */
 	LANE_US = 2000000,              /* the express lane stays reserved so long after its last use */
-	RESET_REPEAT_US = 1000000,
+	REPEAT_US = 1000000,            /* RESET, and data that may have been answered by a stripe that died, go again so late */
 	RESET_REPEATS = 20,
+	OPEN_REPEAT_US = 5000000,       /* a destination may take its time */
 	WINDOW_START_MAX = 1048576,
 	WINDOW_MAX = 1 << 30,
 	SEEN_IDS = 65536,               /* flow ids remembered as used, below the highest */

@@ -140,7 +140,8 @@ static bool send_flow_control(struct run *run, struct flow *flow)
 		f.open.window_edge = flow->ingress.edge;
 		if (!send_control(run, &f, run->copies, flow->open_stripes))
 			return false;
-		flow->open_sent = true;
+		flow->asked_us = session->now_us;
+		session->moving = true;
 		time_asked(session);
 		session_drop_control(flow, FLOW_CONTROL_OPEN);
 		flow_update_turn(flow);
@@ -170,7 +171,7 @@ static bool send_flow_control(struct run *run, struct flow *flow)
 		if (!send_control(run, &f, run->copies, on))
 			return false;
 		session->moving = true;
-		flow->reset_sent_us = session->now_us;
+		flow->asked_us = session->now_us;
 		flow->resets_sent++;
 		session_drop_control(flow, FLOW_CONTROL_RESET);
 	}

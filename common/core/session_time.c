@@ -117,20 +117,44 @@ static void reinject_held_up(struct flow *flow)
 	flow_update_turn(flow);
 }
 
-static void check_flow(struct flow *flow)
+/* The other side says once that it has everything, and leaves. When that is lost with a stripe of its choice, nothing that
+ * is seen here tells: so the oldest record goes again, on whatever stripe, until there is an ack, or GONE. */
+static void repeat_oldest(struct flow *flow)
+{
+	struct egress_record *oldest = egress_record_at(&flow->egress, 0);
+	if (!oldest->stripe ||
+	    flow->session->now_us - oldest->sent_us < REPEAT_US + held_up_after_us(flow->session, oldest->stripe))
+		return;
+	egress_mark_lost(&flow->egress, oldest);
+	flow_update_turn(flow);
+}
+
+/* OPEN and RESET, until they are answered. */
+static void repeat_question(struct flow *flow)
 {
 	struct session *session = flow->session;
-	session->moving |= flow->egress.record_count || flow->state == FLOW_RESETTING;
-	if (flow->state == FLOW_OPEN && flow->egress.record_count)
-		reinject_held_up(flow);
-	if (flow->state != FLOW_RESETTING || flow->control || !flow->reset_sent_us)
+	bool opening = flow->state == FLOW_OPENING;
+	if (flow->control || !flow->asked_us || !session->stripes_up ||
+	    session->now_us - flow->asked_us < (opening ? OPEN_REPEAT_US : REPEAT_US))
 		return;
-	if (session->now_us - flow->reset_sent_us < RESET_REPEAT_US || !session->stripes_up)
-		return;
-	if (flow->resets_sent >= RESET_REPEATS)
-		flow_finish(flow, flow->reason);
-	else
+	if (opening)
+		session_add_control(flow, FLOW_CONTROL_OPEN);
+	else if (flow->resets_sent < RESET_REPEATS)
 		session_add_control(flow, FLOW_CONTROL_RESET);
+	else
+		flow_finish(flow, flow->reason);
+}
+
+static void check_flow(struct flow *flow)
+{
+	bool asks = flow->state == FLOW_OPENING || flow->state == FLOW_RESETTING;
+	flow->session->moving |= flow->egress.record_count || asks;
+	if (asks) {
+		repeat_question(flow);
+	} else if (flow->egress.record_count) {
+		reinject_held_up(flow);
+		repeat_oldest(flow);
+	}
 }
 
 /* --- The session --------------------------------------------------------------------------------------------------*/

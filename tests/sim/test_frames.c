@@ -1,0 +1,271 @@
+/* One engine, with frames made by hand: what another engine does not send, and what gets lost in between. */
+#include <string.h>
+
+#include "../../common/core/memory.h"
+#include "../../common/core/session.h"
+#include "../unit/unit.h"
+
+enum { STRIPES = 3, SECOND = 1000000, STEP_US = 10000, FRAME_TYPES = 16 };
+
+/* The engine, and what it put out and called. */
+struct rig {
+	struct session *session;
+	struct stripe *stripes[STRIPES]; /* NULL: lost */
+	struct frame_reader readers[STRIPES];
+	uint64_t now_us;
+	unsigned sent[FRAME_TYPES]; /* frames by type */
+	unsigned fins;              /* DATA with FIN */
+	struct flow *flow;          /* the last one opened */
+	unsigned results, ended;
+	enum open_status status;
+	enum reset_reason reason;
+};
+
+static void on_result(void *user, struct flow *flow, enum open_status status)
+{
+	struct rig *rig = user;
+
+	(void)flow;
+	rig->results++;
+	rig->status = status;
+}
+
+static void on_open(void *user, struct flow *flow)
+{
+	struct rig *rig = user;
+
+	rig->flow = flow;
+	flow->user = rig;
+}
+
+static void on_readable(void *user, struct flow *flow)
+{
+	struct iovec slices[4];
+	unsigned count;
+
+	(void)user;
+	while ((count = flow_peek(flow, slices, 4)) > 0)
+		for (unsigned i = 0; i < count; i++)
+			flow_consume(flow, slices[i].iov_len);
+	if (flow_at_end(flow))
+		flow_end_taken(flow);
+}
+
+static void on_writable(void *user, struct flow *flow)
+{
+	(void)user;
+	(void)flow;
+}
+
+static void on_ended(void *user, struct flow *flow, enum reset_reason reason)
+{
+	struct rig *rig = user;
+
+	(void)flow;
+	rig->ended++;
+	rig->reason = reason;
+}
+
+static void on_output(void *user, struct stripe *stripe)
+{
+	struct rig *rig = user;
+	struct iovec slice;
+	unsigned i = 0;
+
+	while (rig->stripes[i] != stripe)
+		i++;
+	while (stripe_output_peek(stripe, &slice, 1)) {
+		const uint8_t *at = slice.iov_base, *end = at + slice.iov_len;
+		struct frame f;
+		while (frame_reader_next(&rig->readers[i], &at, end, &f) == 1) {
+			rig->sent[f.type]++;
+			rig->fins += f.type == FRAME_DATA && f.flags & FRAME_FLAG_FIN;
+		}
+		stripe_output_consume(stripe, slice.iov_len);
+	}
+}
+
+static void on_measure(void *user, struct stripe *stripe)
+{
+	struct rig *rig = user;
+	struct stripe_info info = {.srtt_us = 20000, .rate_Bps = 1000000};
+
+	session_stripe_info(stripe, &info, 100000, rig->now_us);
+}
+
+static void on_event(void *user, const struct session_event_info *info)
+{
+	(void)user;
+	(void)info;
+}
+
+static const struct session_ops ops = {on_result, on_open,   on_readable, on_writable,
+                                       on_ended,  on_output, on_measure,  on_event};
+
+static int feed(struct rig *rig, unsigned i, const struct frame *f)
+{
+	uint8_t head[FRAME_HEAD_MAX];
+	uint32_t len = frame_encode_head(head, f);
+
+	return session_stripe_in(rig->stripes[i], head, len, rig->now_us);
+}
+
+static void run(struct rig *rig, uint64_t for_us)
+{
+	for (uint64_t end_us = rig->now_us + for_us; rig->now_us <= end_us; rig->now_us += STEP_US)
+		session_run(rig->session, rig->now_us);
+}
+
+static void dial(struct rig *rig, unsigned i)
+{
+	struct hello hello = {.path = 0, .index = (uint16_t)i, .stripes = STRIPES};
+
+	frame_reader_init(&rig->readers[i]);
+	rig->stripes[i] = session_stripe_dialled(rig->session, &hello, rig, rig->now_us);
+	session_run(rig->session, rig->now_us);
+}
+
+static void start(struct rig *rig, enum session_role role, unsigned stripes)
+{
+	struct session_config config = {
+	        .role = role,
+	        .limits = {.flows = 1000, .flow_window_bytes = 1 << 20, .memory_bytes = 16 << 20, .timeout_us = 60 * SECOND}};
+
+	*rig = (struct rig){.now_us = SECOND};
+	rig->session = session_new(&config, &ops, rig, rig->now_us);
+	for (unsigned i = 0; i < stripes; i++) {
+		struct hello hello = {.path = 0, .index = (uint16_t)i, .stripes = STRIPES};
+		if (role == SESSION_SERVER) {
+			frame_reader_init(&rig->readers[i]);
+			rig->stripes[i] = session_stripe_accepted(rig->session, &hello, rig, rig->now_us);
+		} else {
+			dial(rig, i);
+			feed(rig, i, &(struct frame){.type = FRAME_WELCOME});
+		}
+	}
+	run(rig, STEP_US);
+}
+
+static struct frame open_frame(uint32_t id)
+{
+	return (struct frame){.type = FRAME_OPEN,
+	                      .flow = id,
+	                      .open = {.syn = {.src = {.family = ADDR_IPV4, .port = 1},
+	                                       .dst = {.family = ADDR_IPV4, .port = 80},
+	                                       .window_scale = 7},
+	                               .window_edge = FRAME_FIRST_WINDOW_BYTES}};
+}
+
+static struct flow *open_flow(struct rig *rig)
+{
+	struct frame f = open_frame(1);
+	struct flow *flow = session_open(rig->session, &f.open.syn, rig, rig->now_us);
+
+	run(rig, STEP_US);
+	return flow;
+}
+
+/* A flow of the client's that is open, and has ended towards the server. */
+static struct flow *half_closed_flow(struct rig *rig)
+{
+	struct flow *flow = open_flow(rig);
+
+	feed(rig, 0,
+	     &(struct frame){.type = FRAME_OPEN_RESULT, .flow = 1, .result.window_edge = FRAME_FIRST_WINDOW_BYTES});
+	run(rig, STEP_US);
+	flow_end(flow);
+	run(rig, STEP_US);
+	return flow;
+}
+
+static void stop(struct rig *rig)
+{
+	session_free(rig->session);
+	UNIT_EQ(memory_live(), 0);
+}
+
+/* --- Answers that are lost ----------------------------------------------------------------------------------------*/
+
+static void check_lost_answers(void)
+{
+	struct rig rig;
+
+	for (unsigned stripes = 1; stripes <= STRIPES; stripes++)
+		UNIT_CASE("the last ack is lost with its stripe, %u others stay: the end is asked for again", stripes) {
+			start(&rig, SESSION_CLIENT, stripes);
+			half_closed_flow(&rig);
+			UNIT_TRUE(rig.fins >= 1);
+			feed(&rig, 0, &(struct frame){.type = FRAME_DATA, .flow = 1, .flags = FRAME_FLAG_FIN});
+			run(&rig, 3 * SECOND);
+			unsigned before = rig.fins;
+			run(&rig, 3 * SECOND);
+			UNIT_TRUE(rig.fins > before);
+			UNIT_EQ(rig.ended, 0);
+			feed(&rig, 0, &(struct frame){.type = FRAME_GONE, .flow = 1});
+			run(&rig, STEP_US);
+			UNIT_EQ(rig.ended, 1);
+			UNIT_EQ(rig.reason, RESET_NONE);
+			stop(&rig);
+		}
+	UNIT_CASE("the answer to OPEN is lost: OPEN is sent again") {
+		start(&rig, SESSION_CLIENT, 2);
+		open_flow(&rig);
+		unsigned before = rig.sent[FRAME_OPEN];
+		run(&rig, 20 * SECOND);
+		UNIT_TRUE(rig.sent[FRAME_OPEN] > before);
+		UNIT_TRUE(rig.sent[FRAME_OPEN] <= before + 10);
+		feed(&rig, 0, &(struct frame){.type = FRAME_GONE, .flow = 1});
+		run(&rig, STEP_US);
+		UNIT_EQ(rig.results, 1);
+		UNIT_EQ(rig.status, OPEN_FAILED);
+		stop(&rig);
+	}
+}
+
+/* --- Calls and frames that cross ----------------------------------------------------------------------------------*/
+
+static void check_crossing(void)
+{
+	struct rig rig;
+
+	UNIT_CASE("RESET and the destination's refusal cross: the owner has had its last call") {
+		start(&rig, SESSION_SERVER, 1);
+		struct frame f = open_frame(1);
+		feed(&rig, 0, &f);
+		run(&rig, STEP_US);
+		if (!UNIT_TRUE(rig.flow))
+			break;
+		feed(&rig, 0, &(struct frame){.type = FRAME_RESET, .flow = 1, .reason = RESET_BY_APP});
+		flow_connected(rig.flow, OPEN_REFUSED);
+		run(&rig, STEP_US);
+		UNIT_EQ(rig.ended, 0);
+		stop(&rig);
+	}
+}
+
+/* --- What breaks the rules ----------------------------------------------------------------------------------------*/
+
+static void check_rules(void)
+{
+	struct rig rig;
+
+	UNIT_CASE("DATA instead of WELCOME is refused, also when its payload would go right into its place") {
+		start(&rig, SESSION_CLIENT, 1);
+		open_flow(&rig);
+		dial(&rig, 1);
+		feed(&rig, 1, &(struct frame){.type = FRAME_DATA, .flow = 1, .payload_len = 100});
+		struct iovec slices[4];
+		size_t bytes;
+		UNIT_EQ(session_stripe_place(rig.stripes[1], slices, 4, &bytes), 0);
+		UNIT_TRUE(session_stripe_in(rig.stripes[1], (const uint8_t *)"x", 1, rig.now_us) < 0);
+		stop(&rig);
+	}
+}
+
+int main(void)
+{
+	check_lost_answers();
+	check_crossing();
+	check_rules();
+	return unit_exit();
+}
