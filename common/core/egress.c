@@ -103,9 +103,24 @@ struct egress_record *egress_oldest(const struct egress *e)
 	return e->record_count ? egress_record_at(e, 0) : NULL;
 }
 
+static uint64_t number_of(const struct egress *e, const struct egress_record *record)
+{
+	return e->records_gone + (((uint32_t)(record - e->records) - e->record_first) & (e->record_capacity - 1));
+}
+
+static void set_lost(struct egress *e, struct egress_record *record)
+{
+	uint64_t number = number_of(e, record);
+	if (!e->lost || number < e->lost_from)
+		e->lost_from = number;
+	e->lost++;
+	record->stripe = 0;
+}
+
 bool egress_next(const struct egress *e, uint32_t max_len, struct egress_piece *piece)
 {
-	for (uint32_t i = 0; e->lost && i < e->record_count; i++) {
+	uint32_t first = e->lost_from > e->records_gone ? (uint32_t)(e->lost_from - e->records_gone) : 0;
+	for (uint32_t i = first; e->lost && i < e->record_count; i++) {
 		struct egress_record *record = egress_record_at(e, i);
 		if (record->stripe)
 			continue;
@@ -153,6 +168,7 @@ int egress_sent(struct egress *e, struct egress_piece *piece, uint32_t stripe, u
 	if (piece->record) {
 		struct egress_record *record = piece->record;
 		e->lost -= !record->stripe;
+		e->lost_from = number_of(e, record);
 		record->stripe = record->last_stripe = stripe;
 		record->sent_us = now_us;
 		record->reinjected = true;
@@ -176,8 +192,9 @@ int egress_sent(struct egress *e, struct egress_piece *piece, uint32_t stripe, u
 
 void egress_mark_lost(struct egress *e, struct egress_record *record)
 {
-	e->lost += record->stripe != 0;
-	record->stripe = record->copy_stripe = 0;
+	if (record->stripe)
+		set_lost(e, record);
+	record->copy_stripe = 0;
 }
 
 uint32_t egress_stripe_lost(struct egress *e, uint32_t id)
@@ -189,10 +206,11 @@ uint32_t egress_stripe_lost(struct egress *e, uint32_t id)
 			record->copy_stripe = 0;
 		if (record->stripe != id)
 			continue;
-		record->stripe = record->copy_stripe;
-		record->copy_stripe = 0;
-		if (!record->stripe) {
-			e->lost++;
+		if (record->copy_stripe) {
+			record->stripe = record->copy_stripe;
+			record->copy_stripe = 0;
+		} else {
+			set_lost(e, record);
 			count++;
 		}
 	}
@@ -215,6 +233,7 @@ int egress_ack(struct egress *e, uint64_t offset, uint64_t edge)
 		e->lost -= !record->stripe;
 		e->record_first = (e->record_first + 1) & (e->record_capacity - 1);
 		e->record_count--;
+		e->records_gone++;
 	}
 	if (!e->record_count && e->record_capacity > 64) {
 		memory_free(e->records);

@@ -1,6 +1,6 @@
 /* egress: one direction's bytes from the application, kept until the other proxy has acknowledged them.
  *
- *     acked ≤ sent ≤ end + fin,   acked ≤ edge (once something was acked)
+ *     acked ≤ sent ≤ end + fin
  *
  *   [acked, sent)  in flight: each byte belongs to one record, which knows the stripe that carries it
  *   [sent, end)    pending: put in by the application, bound to no stripe yet (late binding)
@@ -44,7 +44,9 @@ struct egress {
 	uint32_t record_first;
 	uint32_t record_count;
 	uint32_t record_capacity;
-	uint32_t lost; /* records whose stripe is 0 */
+	uint32_t lost;          /* records whose stripe is 0 */
+	uint64_t lost_from;     /* the first of them, if there is one, is record number lost_from or a later one */
+	uint64_t records_gone;  /* that were acknowledged: the i-th in the ring is number records_gone + i */
 };
 
 /* What goes into one frame. */
@@ -91,7 +93,7 @@ struct egress_record *egress_oldest(const struct egress *e);
 /* The i-th record in flight in order of offset, 0 ≤ i < record_count. */
 struct egress_record *egress_record_at(const struct egress *e, uint32_t i);
 
-/* Record `i` waits for reinjection, whatever stripe carries it. */
+/* The record waits for reinjection, whatever stripe carries it. */
 void egress_mark_lost(struct egress *e, struct egress_record *record);
 
 /* Stripe `id` carries nothing any more: its records without a living copy wait for reinjection. Returns how many do. */
