@@ -46,7 +46,9 @@ bool window_admits(const struct session *session)
 /* What windows may still grow by, all together. */
 static uint64_t growth_bytes(const struct session *session)
 {
-	uint64_t grown_bytes = session->promised_bytes - session->flow_count * cost_of(FRAME_FIRST_WINDOW_BYTES);
+	/* Flows that are being reset count as well, and hold nothing. */
+	uint64_t first_bytes = session->flow_count * cost_of(FRAME_FIRST_WINDOW_BYTES);
+	uint64_t grown_bytes = session->promised_bytes > first_bytes ? session->promised_bytes - first_bytes : 0;
 	uint64_t half = budget_of(session) / 2;
 	uint64_t growth = half > grown_bytes ? half - grown_bytes : 0;
 	return growth < free_bytes(session) ? growth : free_bytes(session);
@@ -144,7 +146,7 @@ void window_update(struct flow *flow)
 	}
 	uint64_t owed_bytes = in->next - flow->acked;
 	uint64_t often = flow->window_bytes / 8 < ACK_BYTES ? flow->window_bytes / 8 : ACK_BYTES;
-	if (moved || owed_bytes >= often || in->next > in->end)
+	if (moved || owed_bytes >= often || (owed_bytes && in->next > in->end))
 		ack_now(flow);
 	else if (owed_bytes)
 		ack_later(flow);
