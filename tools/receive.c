@@ -6,8 +6,8 @@
 
 #include "../common/io/cmdline.h"
 #include "../common/io/log.h"
+#include "../common/io/sock.h"
 #include "traffic_serve.h"
-#include "traffic_socket.h"
 
 enum { EXIT_DONE = 0, EXIT_FAILED = 1 };
 
@@ -102,7 +102,7 @@ int main(int argc, char **argv)
 	int result = EXIT_FAILED;
 
 	signal(SIGPIPE, SIG_IGN);
-	traffic_socket_raise_limit();
+	sock_raise_limit();
 	if (!log_failed && loop)
 		result = receive_run(loop, &conf->dest, log);
 	if (log)

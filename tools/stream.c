@@ -5,8 +5,8 @@
 #include <string.h>
 
 #include "../common/io/log.h"
+#include "../common/io/sock.h"
 #include "traffic_client.h"
-#include "traffic_socket.h"
 
 enum { EXIT_DONE = 0, EXIT_FAILED = 1 };
 
@@ -93,7 +93,7 @@ int main(int argc, char **argv)
 
 	traffic_options_load(&options, &conf, argc, argv);
 	signal(SIGPIPE, SIG_IGN);
-	traffic_socket_raise_limit();
+	sock_raise_limit();
 	stream.client.ops = choose_ops(&options);
 	stream.client.loop = ev_default_loop(0);
 	stream.client.buffer = malloc(sizeof *stream.client.buffer);

@@ -10,6 +10,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "../common/io/sock.h"
 #include "traffic_client.h"
 #include "traffic_socket.h"
 
@@ -57,7 +58,7 @@ static void typist_end(struct typist *typist, enum traffic_status status, int er
 		if (status == TRAFFIC_OK)
 			close(typist->fd);
 		else
-			traffic_socket_reset(typist->fd);
+			sock_reset(typist->fd);
 		typist->fd = -1;
 	}
 	client->ended_us = traffic_now_us();
@@ -128,7 +129,7 @@ static void on_writable(struct ev_loop *loop, ev_io *watcher, int events)
 	int error;
 
 	if (!typist->connected_us) {
-		error = traffic_socket_connect_result(typist->fd);
+		error = -sock_error(typist->fd);
 		if (error) {
 			typist_end(typist, TRAFFIC_CONNECT_FAILED, error);
 			return;

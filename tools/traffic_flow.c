@@ -7,6 +7,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "../common/io/sock.h"
 #include "traffic_socket.h"
 
 /* Chunks that one flow may read or send per wakeup, so that the others get their turns. */
@@ -73,7 +74,7 @@ static void flow_end(struct traffic_flow *flow, enum traffic_status status, int 
 	if (ends_politely(status))
 		close(flow->fd);
 	else
-		traffic_socket_reset(flow->fd);
+		sock_reset(flow->fd);
 	flow->fd = -1;
 }
 
@@ -86,7 +87,8 @@ static void flow_leave(struct traffic_flow *flow)
 		flow_watch(flow);
 }
 
-enum traffic_status traffic_flow_verdict(struct traffic_flow *flow)
+/* How a whole flow stands by what was received and, on the side that gets a report, by the other side's report. */
+static enum traffic_status flow_verdict(struct traffic_flow *flow)
 {
 	const struct traffic_trailer *theirs = &flow->theirs;
 	const struct traffic_sink *sink = &flow->sink;
@@ -130,7 +132,7 @@ static void flow_queue_trailer(struct traffic_flow *flow)
 
 	/* Only the side that waited for all of it can judge. */
 	if (flow->plan.trailer_after_eof)
-		ours.status = traffic_flow_verdict(flow);
+		ours.status = flow_verdict(flow);
 	ours.has_sent_sha256 = traffic_source_sha256(&flow->source, ours.sent_sha256);
 	ours.has_received_sha256 = traffic_sink_sha256(&flow->sink, ours.received_sha256);
 	traffic_trailer_encode(flow->block, &ours);
@@ -165,7 +167,7 @@ static void flow_end_if_complete(struct traffic_flow *flow)
 		all_came = all_sent = true;
 	if (!all_came || !(all_sent || flow->plan.ends_at_eof))
 		return;
-	status = traffic_flow_verdict(flow);
+	status = flow_verdict(flow);
 	flow_end(flow, status == TRAFFIC_OK && !all_sent ? TRAFFIC_SHORT : status, flow->sink.error);
 }
 
@@ -329,7 +331,7 @@ static void on_writable(struct ev_loop *loop, ev_io *watcher, int events)
 	struct traffic_flow *flow = watcher->data;
 
 	if (flow->state == TRAFFIC_FLOW_CONNECTING) {
-		int error = traffic_socket_connect_result(flow->fd);
+		int error = -sock_error(flow->fd);
 
 		if (error) {
 			flow_end(flow, TRAFFIC_CONNECT_FAILED, error);

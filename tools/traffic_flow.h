@@ -109,7 +109,4 @@ void traffic_flow_abort(struct traffic_flow *flow, enum traffic_status status);
 /* What the source and the sink own. Only of an ended flow, or of one that was never started. */
 void traffic_flow_free(struct traffic_flow *flow);
 
-/* How a whole flow stands by what was received and, on the side that gets a report, by the other side's report. */
-enum traffic_status traffic_flow_verdict(struct traffic_flow *flow);
-
 #endif

@@ -1,15 +1,12 @@
 #include "traffic_serve.h"
 
 #include <errno.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
-#include "../common/io/log.h"
-#include "traffic_socket.h"
-
-enum { ACCEPTS_PER_TURN = 64 };
-static const double accept_pause_s = 0.2; /* when there are no descriptors */
+#include "../common/io/sock.h"
 
 static void list_add(struct traffic_server *server, struct traffic_served *served)
 {
@@ -128,22 +125,13 @@ static void on_ended(struct traffic_flow *flow)
 
 static const struct traffic_flow_ops served_ops = {.greeted = on_greeted, .ended = on_ended};
 
-static void serve_stop_accepting(struct traffic_server *server)
-{
-	ev_io_stop(server->loop, &server->acceptor);
-	ev_timer_stop(server->loop, &server->pause);
-	if (server->listener >= 0)
-		close(server->listener);
-	server->listener = -1;
-}
-
 static void serve_take(struct traffic_server *server, int fd, const struct addr *remote)
 {
 	struct traffic_served *served = calloc(1, sizeof *served);
 
 	server->accepted++;
 	if (!served) {
-		traffic_socket_reset(fd);
+		sock_reset(fd);
 		server->ended++;
 		server->failed++;
 		return;
@@ -158,69 +146,34 @@ static void serve_take(struct traffic_server *server, int fd, const struct addr 
 	traffic_flow_accept(&served->flow, fd, remote);
 }
 
-/* Errors of accept4(2) that concern one connection alone. */
-static bool is_passing(int error)
+static void on_accepted(void *user, int fd, const struct addr *remote)
 {
-	return error == -ECONNABORTED || error == -EINTR || error == -EPROTO || error == -EPERM;
-}
+	struct traffic_server *server = user;
 
-static void on_acceptable(struct ev_loop *loop, ev_io *watcher, int events)
-{
-	static struct log_limit limit = LOG_LIMIT_DEFAULT;
-	struct traffic_server *server = watcher->data;
-
-	for (int turn = 0; turn < ACCEPTS_PER_TURN; turn++) {
-		struct addr remote;
-		int fd;
-
-		if (server->conf->flows && server->accepted == server->conf->flows) {
-			serve_stop_accepting(server);
-			return;
-		}
-		fd = traffic_socket_accept(server->listener, &remote);
-		if (fd >= 0) {
-			serve_take(server, fd, &remote);
-		} else if (fd == -EAGAIN) {
-			return;
-		} else if (!is_passing(fd)) {
-			log_limited(&limit, LOG_LEVEL_WARN, "accept_paused", "error=\"%s\" flows=%u", strerror(-fd),
-			            server->live);
-			ev_io_stop(loop, &server->acceptor);
-			ev_timer_set(&server->pause, accept_pause_s, 0.);
-			ev_timer_start(loop, &server->pause);
-			return;
-		}
-	}
-}
-
-static void on_pause_over(struct ev_loop *loop, ev_timer *watcher, int events)
-{
-	struct traffic_server *server = watcher->data;
-
-	ev_io_start(loop, &server->acceptor);
+	sock_set(fd, IPPROTO_TCP, TCP_NODELAY, 1);
+	sock_set(fd, SOL_SOCKET, SO_KEEPALIVE, 1);
+	serve_take(server, fd, remote);
+	if (server->conf->flows && server->accepted == server->conf->flows)
+		listener_close(&server->listener);
 }
 
 int traffic_serve_start(struct traffic_server *server)
 {
-	server->listener = traffic_socket_listen(server->conf->recv_port);
-	if (server->listener < 0)
-		return server->listener;
+	int error;
+
 	server->buffer = malloc(sizeof *server->buffer);
-	if (!server->buffer) {
-		close(server->listener);
+	if (!server->buffer)
 		return -ENOMEM;
-	}
 	server->out.name = server->conf->out;
-	ev_io_init(&server->acceptor, on_acceptable, server->listener, EV_READ);
-	ev_init(&server->pause, on_pause_over);
-	server->acceptor.data = server->pause.data = server;
-	ev_io_start(server->loop, &server->acceptor);
-	return 0;
+	error = listener_open(&server->listener, server->loop, server->conf->recv_port, false, on_accepted, server);
+	if (error)
+		free(server->buffer);
+	return error;
 }
 
 void traffic_serve_stop(struct traffic_server *server)
 {
-	serve_stop_accepting(server);
+	listener_close(&server->listener);
 	while (server->first)
 		traffic_flow_abort(&server->first->flow, TRAFFIC_INTERRUPTED);
 	free(server->buffer);

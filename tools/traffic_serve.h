@@ -1,7 +1,7 @@
 /* traffic_serve: receive's side of all flows: accept, find out what each wants, serve it, report its end.
  *
- * Strangers may connect: a flow costs some 700 bytes beyond its socket, no header makes it cost more, and when
- * descriptors run out accepting pauses instead of spinning.
+ * Strangers may connect: a flow costs some 700 bytes beyond its socket, no header makes it cost more, and without a
+ * free descriptor a connection is reset at once (listener.h).
  */
 #ifndef PAIR_TOOLS_TRAFFIC_SERVE_H
 #define PAIR_TOOLS_TRAFFIC_SERVE_H
@@ -9,6 +9,7 @@
 #include <stdio.h>
 
 #include "../common/io/conf.h"
+#include "../common/io/listener.h"
 #include "traffic_flow.h"
 #include "traffic_out.h"
 #include "traffic_report.h"
@@ -50,9 +51,7 @@ struct traffic_server {
 	struct traffic_buffer *buffer;
 	struct traffic_out out;
 	struct traffic_served *first;
-	int listener;
-	ev_io acceptor;
-	ev_timer pause;
+	struct listener listener;
 };
 
 /* Listens and starts to serve: 0 or a negative errno. */
