@@ -22,12 +22,13 @@ TST := $(OUT)/tests
 pkg_cflags = $(shell pkg-config --cflags $(1) 2>/dev/null)
 pkg_libs   = $(shell pkg-config --libs $(1) 2>/dev/null)
 
-# Hardening of the OpenSSF compiler guide, each flag only where the compiler knows it.
+# Hardening of the OpenSSF compiler guide, each flag only where the compiler knows it. The user's own word on
+# fortification counts.
 probe = $(shell $(CC) -Werror $(1) -x c -c -o /dev/null /dev/null 2>/dev/null && echo $(1))
 ifndef HARDEN
 HARDEN := $(call probe,-fstack-protector-strong) $(call probe,-fstack-clash-protection) \
           $(call probe,-fcf-protection=full) $(call probe,-ftrivial-auto-var-init=zero) \
-          $(if $(filter release,$(FLAVOUR)),-U_FORTIFY_SOURCE -D_FORTIFY_SOURCE=2)
+          $(if $(filter release,$(FLAVOUR)),$(if $(findstring _FORTIFY_SOURCE,$(CPPFLAGS) $(CFLAGS)),,-U_FORTIFY_SOURCE -D_FORTIFY_SOURCE=2))
 endif
 SANITIZE ?=
 
