@@ -1,5 +1,5 @@
 # pair: a running pair of proxies in a lab of its own, for tests that source this file. Needs root; skips without.
-# shellcheck shell=bash disable=SC2034
+# shellcheck shell=bash disable=SC2034,SC2119,SC2120
 #
 #   . "$(dirname "$0")/pair.sh"
 #   pair_begin "integrity"                # checks what is needed, else prints a skip and exits; sets the traps
