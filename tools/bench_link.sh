@@ -8,9 +8,9 @@ link_limit() {
 	awk -v rate="$link_mbit_s" -v loss="$1" 'BEGIN { printf "%.1f", rate * 1448 / 1514 * (1 - loss / 100) }'
 }
 
-# Runs of direct connection and pair in turn over a fresh lab, both with the same sequence of losses. Arguments: loss in
-# %, up or down, configuration, connections of the direct measurement, and "fresh" if the stripes shall be as new in each
-# run as these are. Sets the medians direct, pair, direct_steady, pair_steady, and samples (JSON).
+# Runs of direct connection and pair in turn over a fresh lab, both with the same sequence of losses. Arguments: loss
+# in %, up or down, configuration, connections of the direct measurement, and "fresh" if the stripes shall be as new in
+# each run as these are. Sets the medians direct, pair, direct_steady, pair_steady, and samples (JSON).
 link_runs() {
 	local loss=$1 direction=$2 conf=$3 connections=$4 stripes=${5-} directs='' pairs='' directs_steady='' pairs_steady=''
 	samples='[]' late=0 waited=0

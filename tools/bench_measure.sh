@@ -50,15 +50,16 @@ received() {
 }
 
 # One run of iperf3 for $2 seconds, $1 (up or down), with the options after those. Sets mbit_s, steady_mbit_s,
-# received_bytes, late_us, wait_share (of tx_proxy or rx_proxy, where they run, in %), cpu_s (of both) and ends_cpu_s (of
-# iperf3 at both ends).
+# received_bytes, late_us, wait_share (of tx_proxy or rx_proxy, where they run, in %), cpu_s (of both) and ends_cpu_s
+# (of iperf3 at both ends).
 iperf_once() {
 	local direction=$1 run_s=$2 server server_log=$work/iperf_server.json client_log=$work/iperf_client.json try
 	local late_before cpu_before wait_before options=() pids=() late_after log
 	shift 2
 	[ "$direction" = up ] || options+=(-R)
 	[ -z "$tx_pid" ] || pids=("$tx_pid" "$rx_pid")
-	: >"$server_log" >"$client_log"
+	: >"$server_log"
+	: >"$client_log"
 	ip netns exec "$lab-dest" iperf3 -s -1 -J </dev/null >"$server_log" 2>&1 &
 	server=$!
 	for ((try = 0; try < 100; try++)); do

@@ -28,7 +28,8 @@ await_line() {
 pair_start() {
 	pair_conf=$1
 	# Here, not only in the children: await_line must not meet the lines of those before.
-	: >"$work/rx_proxy.log" >"$work/tx_proxy.log"
+	: >"$work/rx_proxy.log"
+	: >"$work/tx_proxy.log"
 	ip netns exec "$lab-rx" "$bin/rx_proxy" -c "$pair_conf" </dev/null >"$work/rx_proxy.log" 2>&1 &
 	rx_pid=$!
 	await_line "$work/rx_proxy.log" event=ready 5 "$rx_pid" || pair_fail 'rx_proxy did not start:' "$work/rx_proxy.log"
