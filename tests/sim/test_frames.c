@@ -17,6 +17,7 @@ struct rig {
 	unsigned fins;              /* DATA with FIN */
 	struct flow *flow;          /* the last one opened */
 	unsigned results, ended;
+	bool holds; /* the application takes nothing */
 	enum open_status status;
 	enum reset_reason reason;
 };
@@ -40,10 +41,12 @@ static void on_open(void *user, struct flow *flow)
 
 static void on_readable(void *user, struct flow *flow)
 {
+	const struct rig *rig = user;
 	struct iovec slices[4];
 	unsigned count;
 
-	(void)user;
+	if (rig->holds)
+		return;
 	while ((count = flow_peek(flow, slices, 4)) > 0)
 		for (unsigned i = 0; i < count; i++)
 			flow_consume(flow, slices[i].iov_len);
@@ -125,11 +128,11 @@ static void dial(struct rig *rig, unsigned i)
 	session_run(rig->session, rig->now_us);
 }
 
-static void start(struct rig *rig, enum session_role role, unsigned stripes)
+static void start_with(struct rig *rig, enum session_role role, unsigned stripes, uint64_t memory_bytes)
 {
 	struct session_config config = {
 	        .role = role,
-	        .limits = {.flows = 1000, .flow_window_bytes = 1 << 20, .memory_bytes = 16 << 20, .timeout_us = 60 * SECOND}};
+	        .limits = {.flows = 1000, .flow_window_bytes = 1 << 20, .memory_bytes = memory_bytes, .timeout_us = 60 * SECOND}};
 
 	*rig = (struct rig){.now_us = SECOND};
 	rig->session = session_new(&config, &ops, rig, rig->now_us);
@@ -144,6 +147,11 @@ static void start(struct rig *rig, enum session_role role, unsigned stripes)
 		}
 	}
 	run(rig, STEP_US);
+}
+
+static void start(struct rig *rig, enum session_role role, unsigned stripes)
+{
+	start_with(rig, role, stripes, 16 << 20);
 }
 
 static struct frame open_frame(uint32_t id)
@@ -165,14 +173,24 @@ static struct flow *open_flow(struct rig *rig)
 	return flow;
 }
 
+static struct flow *connected_flow(struct rig *rig)
+{
+	struct flow *flow = open_flow(rig);
+	struct frame f = {.type = FRAME_OPEN_RESULT, .result.window_edge = FRAME_FIRST_WINDOW_BYTES};
+
+	if (!flow)
+		return NULL;
+	f.flow = flow->id;
+	feed(rig, 0, &f);
+	run(rig, STEP_US);
+	return flow;
+}
+
 /* A flow of the client's that is open, and has ended towards the server. */
 static struct flow *half_closed_flow(struct rig *rig)
 {
-	struct flow *flow = open_flow(rig);
+	struct flow *flow = connected_flow(rig);
 
-	feed(rig, 0,
-	     &(struct frame){.type = FRAME_OPEN_RESULT, .flow = 1, .result.window_edge = FRAME_FIRST_WINDOW_BYTES});
-	run(rig, STEP_US);
 	flow_end(flow);
 	run(rig, STEP_US);
 	return flow;
@@ -222,6 +240,36 @@ static void check_lost_answers(void)
 	}
 }
 
+static void check_stripe_lost(void)
+{
+	enum { FLOWS = 50 };
+	struct rig rig;
+
+	UNIT_CASE("a stripe dies: only the answers that it carried go again") {
+		start(&rig, SESSION_SERVER, STRIPES);
+		for (uint32_t id = 1; id <= FLOWS; id++) {
+			struct frame f = open_frame(id);
+			feed(&rig, 0, &f);
+			run(&rig, STEP_US);
+			if (UNIT_TRUE(rig.flow && rig.flow->id == id))
+				flow_connected(rig.flow, OPEN_CONNECTED);
+			run(&rig, STEP_US);
+		}
+		unsigned again = 0;
+		for (unsigned i = 0; i < STRIPES - 1; i++) {
+			unsigned before = rig.sent[FRAME_OPEN_RESULT];
+			session_stripe_lost(rig.stripes[i], rig.now_us);
+			run(&rig, STEP_US);
+			again += rig.sent[FRAME_OPEN_RESULT] > before;
+			if (rig.sent[FRAME_OPEN_RESULT] > before)
+				UNIT_TRUE(rig.sent[FRAME_OPEN_RESULT] - before >= FLOWS);
+		}
+		UNIT_TRUE(again < STRIPES - 1);
+		UNIT_EQ(rig.sent[FRAME_ACK], 0);
+		stop(&rig);
+	}
+}
+
 /* --- Calls and frames that cross ----------------------------------------------------------------------------------*/
 
 static void check_crossing(void)
@@ -262,9 +310,89 @@ static void check_rules(void)
 	}
 }
 
+/* --- Memory and windows -------------------------------------------------------------------------------------------*/
+
+/* All that it may have. */
+static void fill(struct flow *flow)
+{
+	struct iovec slices[8];
+	unsigned count;
+
+	while ((count = flow_reserve(flow, PAGE_BYTES * 8, slices, 8)) > 0) {
+		size_t len = 0;
+		for (unsigned i = 0; i < count; i++)
+			len += slices[i].iov_len;
+		flow_commit(flow, len);
+	}
+}
+
+static void check_shares(void)
+{
+	struct rig rig;
+
+	UNIT_CASE("egress memory: every flow gets a page, however much those before it wanted") {
+		enum { FLOWS = 9 };
+		struct flow *flows[FLOWS];
+		start_with(&rig, SESSION_CLIENT, 1, 1 << 20);
+		for (unsigned i = 0; i < FLOWS; i++)
+			flows[i] = connected_flow(&rig);
+		for (unsigned i = 0; i < FLOWS && UNIT_TRUE(flows[i]); i++) {
+			fill(flows[i]);
+			UNIT_TRUE(flows[i]->egress.end >= PAGE_BYTES);
+		}
+		stop(&rig);
+	}
+	UNIT_CASE("egress memory: a flow may fill the page it has when there is no other") {
+		start_with(&rig, SESSION_CLIENT, 1, 1 << 20);
+		struct flow *small = connected_flow(&rig), *large = connected_flow(&rig);
+		struct iovec slice;
+		UNIT_EQ(flow_reserve(small, 1, &slice, 1), 1);
+		flow_commit(small, 1);
+		fill(large);
+		while (small->egress.end < PAGE_BYTES && UNIT_EQ(flow_reserve(small, 100, &slice, 1), 1))
+			flow_commit(small, slice.iov_len);
+		stop(&rig);
+	}
+	UNIT_CASE("flows that are being reset keep no window from others") {
+		start(&rig, SESSION_CLIENT, 1);
+		for (unsigned i = 0; i < 100; i++) {
+			struct flow *flow = connected_flow(&rig);
+			if (UNIT_TRUE(flow))
+				flow_reset(flow, RESET_BY_APP);
+		}
+		struct flow *flow = connected_flow(&rig);
+		if (UNIT_TRUE(flow))
+			UNIT_TRUE(flow->ingress.edge > FRAME_FIRST_WINDOW_BYTES);
+		stop(&rig);
+	}
+	UNIT_CASE("what the application takes after the end came is not acknowledged again") {
+		start(&rig, SESSION_CLIENT, 1);
+		rig.holds = true;
+		struct flow *flow = connected_flow(&rig);
+		uint8_t head[FRAME_HEAD_MAX], bytes[1000] = {0};
+		uint32_t len = frame_encode_head(head, &(struct frame){.type = FRAME_DATA,
+		                                                       .flags = FRAME_FLAG_FIN,
+		                                                       .flow = flow->id,
+		                                                       .payload_len = sizeof bytes});
+		session_stripe_in(rig.stripes[0], head, len, rig.now_us);
+		session_stripe_in(rig.stripes[0], bytes, sizeof bytes, rig.now_us);
+		run(&rig, STEP_US);
+		unsigned acks = rig.sent[FRAME_ACK];
+		UNIT_TRUE(acks >= 1);
+		for (unsigned i = 0; i < 10; i++) {
+			flow_consume(flow, sizeof bytes / 10);
+			run(&rig, STEP_US);
+		}
+		UNIT_EQ(rig.sent[FRAME_ACK], acks);
+		stop(&rig);
+	}
+}
+
 int main(void)
 {
+	check_shares();
 	check_lost_answers();
+	check_stripe_lost();
 	check_crossing();
 	check_rules();
 	return unit_exit();

@@ -9,7 +9,7 @@
 #include "../unit/unit_random.h"
 #include "sim_net.h"
 
-enum { SEEDS = 120, FLOWS_MAX = 30 };
+enum { SEEDS = 60, FLOWS_MAX = 30, SHORT_FLOWS = 100 };
 
 struct weather {
 	uint64_t seed;
@@ -77,13 +77,49 @@ static void soak(uint64_t number)
 	sim_free(sim);
 }
 
+/* Many short flows whose OPENs, answers and last acks are what dies with a stripe. */
+static void soak_short(uint64_t number)
+{
+	uint64_t seed = number;
+	struct weather weather = {.seed = ~number, .blows = 40, .mean_us = 60000};
+	struct sim_config config = {.seed = number,
+	                            .path_count = 2,
+	                            .paths = {SIM_DSL, SIM_DSL},
+	                            .partial = true,
+	                            .step = blow,
+	                            .user = &weather};
+	struct sim *sim;
+
+	config.paths[0].stripes = 2 + (unsigned)unit_below(&seed, 7);
+	config.paths[1].delay_us = 60000;
+	sim = sim_new(&config);
+	if (!UNIT_TRUE(sim))
+		return;
+	for (unsigned i = 0; i < SHORT_FLOWS; i++) {
+		struct sim_plan plan = {.bytes = {unit_below(&seed, 3), unit_below(&seed, 3)},
+		                        .start_us = SIM_SECOND + unit_below(&seed, 3 * SIM_SECOND),
+		                        .connect_us = (uint32_t)unit_below(&seed, 300000),
+		                        .early = unit_chance(&seed, 1, 2),
+		                        .answers = unit_chance(&seed, 1, 2)};
+		if (unit_chance(&seed, 1, 2))
+			plan.status = (enum open_status)unit_below(&seed, OPEN_STATUS_COUNT);
+		sim_add(sim, &plan);
+	}
+	sim_run(sim, 200ull * SIM_SECOND);
+	sim_check(sim);
+	sim_free(sim);
+}
+
 int main(int argc, char **argv)
 {
 	uint64_t first = argc > 1 ? strtoull(argv[1], NULL, 10) : 1;
 	uint64_t last = argc > 2 ? strtoull(argv[2], NULL, 10) : argc > 1 ? first : SEEDS;
 
-	UNIT_CASE("seeds %llu to %llu", (unsigned long long)first, (unsigned long long)last)
+	UNIT_CASE("mixed flows, seeds %llu to %llu", (unsigned long long)first, (unsigned long long)last)
 		for (uint64_t number = first; number <= last; number++)
 			soak(number);
+	UNIT_CASE("short flows, seeds %llu to %llu", (unsigned long long)first, (unsigned long long)last)
+		for (uint64_t number = first; number <= last; number++)
+			soak_short(number);
 	return unit_exit();
 }
