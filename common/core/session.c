@@ -475,10 +475,8 @@ static void wake_starved(struct session *session)
 		return;
 	session->egress_starved = false;
 	for (uint32_t i = 0; i < session->hash_size; i++)
-		for (struct flow *flow = session->hash[i]; flow; flow = flow->hash_next) {
+		for (struct flow *flow = session->hash[i]; flow; flow = flow->hash_next)
 			flow_offer_room(flow);
-			session->egress_starved |= flow->app_waits && !flow->events;
-		}
 }
 
 void session_run(struct session *session, uint64_t now_us)

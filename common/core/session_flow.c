@@ -160,17 +160,22 @@ static bool live(const struct flow *flow)
 	return flow->state == FLOW_OPEN || flow->state == FLOW_OPENING;
 }
 
-/* Every flow may have one page; beyond that it may hold no more than what is still free, so that the pool is shared among
- * whatever number of flows want it (dynamic thresholds, Choudhury and Hahne, IEEE/ACM ToN 1998). */
-static bool pool_allows(const struct flow *flow)
+/* What the pool lets the flow take. A page is held back for every flow; beyond that a flow may hold no more than what is
+ * still free, so that the pool is shared among whatever number of flows want it (dynamic thresholds, Choudhury and Hahne,
+ * IEEE/ACM ToN 1998). */
+static size_t pool_bytes(const struct flow *flow)
 {
 	const struct page_pool *pool = &flow->session->egress_pool;
-	size_t held_back = flow->session->flow_count;
-	if (flow->egress.store.page_count == 0)
-		return pool->used < pool->limit;
-	if (pool->used + held_back >= pool->limit)
-		return false;
-	return flow->egress.store.page_count < pool->limit - held_back - pool->used;
+	size_t taken = pool->used + flow->session->flow_count, held = flow->egress.store.page_count;
+	size_t free_pages = taken < pool->limit ? pool->limit - taken : 0;
+	size_t pages = held < free_pages ? free_pages : 0;
+	if (!held && !pages && pool->used < pool->limit)
+		pages = 1;
+	/* The page of its last byte is there already if it holds any. */
+	size_t in_page = flow->egress.end % PAGE_BYTES;
+	if (held && in_page)
+		pages++;
+	return pages ? pages * PAGE_BYTES - in_page : 0;
 }
 
 unsigned flow_reserve(struct flow *flow, size_t len, struct iovec *slices, unsigned max)
@@ -179,8 +184,8 @@ unsigned flow_reserve(struct flow *flow, size_t len, struct iovec *slices, unsig
 	if (!live(flow))
 		return 0;
 	if (egress_room(&flow->egress)) {
-		if (pool_allows(flow))
-			count = egress_reserve(&flow->egress, len, slices, max);
+		size_t allowed = pool_bytes(flow);
+		count = egress_reserve(&flow->egress, len < allowed ? len : allowed, slices, max);
 		if (count <= 0)
 			flow->session->egress_starved = true;
 	}
@@ -199,8 +204,12 @@ static void something_to_send(struct flow *flow, bool was_idle)
 
 void flow_offer_room(struct flow *flow)
 {
-	if (flow->app_waits && egress_room(&flow->egress) >= EGRESS_BACKLOG_BYTES / 4 && pool_allows(flow))
+	if (!flow->app_waits || egress_room(&flow->egress) < EGRESS_BACKLOG_BYTES / 4)
+		return;
+	if (pool_bytes(flow))
 		session_add_event(flow, FLOW_EVENT_WRITABLE);
+	else
+		flow->session->egress_starved = true;
 }
 
 void flow_commit(struct flow *flow, size_t len)
