@@ -1,9 +1,11 @@
 #include "cmdline.h"
 
+#include <fcntl.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "conf_table.h"
 #include "log.h"
@@ -170,6 +172,19 @@ static void read_arguments(const struct cmdline *cl, int argc, char **argv, enum
 	}
 }
 
+/* Where one of the three standard descriptors is closed, the next file or socket would get its number, and with it what is
+ * printed and logged. */
+static void fill_standard_descriptors(void)
+{
+	int fd;
+
+	do
+		fd = open("/dev/null", O_RDWR);
+	while (fd >= 0 && fd <= STDERR_FILENO);
+	if (fd >= 0)
+		close(fd);
+}
+
 struct conf *cmdline_load(const struct cmdline *cl, int argc, char **argv, enum conf_group group,
                           const struct cmdline_switch *switches, size_t switch_count)
 {
@@ -177,6 +192,7 @@ struct conf *cmdline_load(const struct cmdline *cl, int argc, char **argv, enum 
 	char error[CONF_ERROR_MAX];
 	struct conf *conf;
 
+	fill_standard_descriptors();
 	if (!args.overrides)
 		fail(cl, "out of memory");
 	read_arguments(cl, argc, argv, group, switches, switch_count, &args);

@@ -1,4 +1,5 @@
 /* cmdline: what it prints where, with which exit code, and what it hands to the caller. Each call runs in a child. */
+#include <fcntl.h>
 #include <sys/wait.h>
 
 #include "../../common/io/cmdline.h"
@@ -115,6 +116,29 @@ static void test_good(void)
 	}
 }
 
+/* Descriptor 0 of a child that was started without: 0 if it is open after cmdline_load, and stays so across exec. */
+static int closed_stdin_is_filled(void)
+{
+	char *argv[] = {(char *)"stream", (char *)"-c", fixture_conf, NULL};
+	static const struct cmdline cl = {.program = "stream", .summary = "Sends."};
+	int status = 0;
+	pid_t pid = fork();
+
+	if (pid == 0) {
+		close(STDIN_FILENO);
+		conf_free(cmdline_load(&cl, 3, argv, CONF_STREAM, NULL, 0));
+		_exit(fcntl(STDIN_FILENO, F_GETFD) == 0 && open("/dev/null", O_RDONLY) > STDERR_FILENO ? 0 : 1);
+	}
+	waitpid(pid, &status, 0);
+	return status;
+}
+
+static void test_descriptors(void)
+{
+	UNIT_CASE ("cmdline: a closed standard descriptor is nobody else's")
+		UNIT_EQ(closed_stdin_is_filled(), 0);
+}
+
 static void test_wrong(void)
 {
 	static const struct {
@@ -165,6 +189,7 @@ int main(void)
 	fixture_begin();
 	write_file(fixture_conf, good, sizeof good - 1, 0600);
 	test_good();
+	test_descriptors();
 	test_wrong();
 	fixture_end();
 	return unit_exit();
