@@ -58,7 +58,8 @@ bool sched_blocks(const struct sched_choice *choices, size_t count, size_t index
 	uint64_t best_us = own_us, others_Bps = 0;
 	for (size_t i = 0; i < count; i++) {
 		const struct sched_choice *choice = &choices[i];
-		if (i == index || !choice->usable || choice->backup != choices[index].backup)
+		if (i == index || !choice->usable || choice->room_bytes || choice->backup != choices[index].backup ||
+		    choice->express != choices[index].express)
 			continue;
 		uint64_t us = sched_delivery_us(choice, len_bytes);
 		if (us < best_us)

@@ -35,10 +35,11 @@ struct sched_choice {
 int sched_pick(const struct sched_choice *choices, size_t count, enum sched_class class, uint32_t len_bytes,
                bool lane_reserved, int not_index);
 
-/* Whether a bulk frame on `index` would hold its flow up: until it is delivered the other stripes would bring more than the
- * window has room for, so they would stand still, and waiting for one of them is better. `window_bytes`: what the flow may have under way.
- * (BLEST, Ferlin et al., IFIP Networking 2016: there with estimates of what a fast subflow sends meanwhile, here with
- * measured rates.) */
+/* Whether a bulk frame on `index` would hold its flow up: until it is delivered the stripes that have no room just now would
+ * bring more than the window has place for, so they would stand still, and waiting for one of them is better. Only stripes
+ * of the same kind (express or not, backup or not) count: the flow may use them, and each will say when it has room.
+ * `window_bytes`: what the flow may have under way. (BLEST, Ferlin et al., IFIP Networking 2016: there with
+ * estimates of what a fast subflow sends meanwhile, here with measured rates.) */
 bool sched_blocks(const struct sched_choice *choices, size_t count, size_t index, uint32_t len_bytes, uint64_t window_bytes);
 
 /* Expected time until `len_bytes` more would be delivered, µs. */

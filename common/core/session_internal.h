@@ -96,7 +96,10 @@ struct session {
 	uint64_t down_us;    /* since when no stripe is up; 0: one is */
 	uint64_t tick_us;    /* next one */
 	bool moving;         /* some flow waits for the other side: ticks are needed */
-	uint64_t lane_until_us;
+	/* The express lane is kept free of a flow's bulk while another flow used it lately: the last user, until when for
+	 * all others, and until when for itself, because of those before it. */
+	uint32_t lane_flow;
+	uint64_t lane_until_us, lane_others_until_us;
 	uint64_t loss_sent, loss_lost; /* segments, recent: decayed by halves */
 
 	struct session_stats stats;

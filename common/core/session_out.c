@@ -24,7 +24,6 @@ struct run {
 	struct stripe *stripes[SESSION_STRIPES_MAX];
 	struct sched_choice choices[SESSION_STRIPES_MAX];
 	size_t count;
-	bool lane_reserved;
 	bool copies; /* small flows' frames travel twice */
 };
 
@@ -65,7 +64,7 @@ static void look_at(struct run *run, size_t i)
 
 static void start_run(struct run *run, struct session *session)
 {
-	*run = (struct run){.session = session, .lane_reserved = session->now_us < session->lane_until_us};
+	*run = (struct run){.session = session};
 	for (struct stripe *stripe = session->stripes; stripe; stripe = stripe->next) {
 		if (stripe->state != STRIPE_UP && stripe->state != STRIPE_STALE)
 			continue;
@@ -280,11 +279,27 @@ static int pick_pinned(const struct run *run, const struct flow *flow, int not_i
 	return -1;
 }
 
+/* A flow's own beginning as a small flow keeps no stripe from its bulk. */
+static bool lane_reserved(const struct session *session, const struct flow *flow)
+{
+	uint64_t until_us = flow->id == session->lane_flow ? session->lane_others_until_us : session->lane_until_us;
+	return session->now_us < until_us;
+}
+
+static void use_lane(struct session *session, const struct flow *flow)
+{
+	if (flow->id != session->lane_flow) {
+		session->lane_others_until_us = session->lane_until_us;
+		session->lane_flow = flow->id;
+	}
+	session->lane_until_us = session->now_us + LANE_US;
+}
+
 static int pick(const struct run *run, const struct flow *flow, enum sched_class class, uint32_t len, int not_index)
 {
 	if (flow->state == FLOW_OPENING)
 		return pick_pinned(run, flow, not_index);
-	return sched_pick(run->choices, run->count, class, len, run->lane_reserved, not_index);
+	return sched_pick(run->choices, run->count, class, len, lane_reserved(run->session, flow), not_index);
 }
 
 /* One frame of the flow. False: no stripe takes it now. */
@@ -317,7 +332,7 @@ static bool send_piece(struct run *run, struct flow *flow, enum sched_class clas
 		run->stripes[index]->reinjected_bytes += piece.len;
 	}
 	if (class == SCHED_EXPRESS) {
-		session->lane_until_us = session->now_us + LANE_US;
+		use_lane(session, flow);
 		flow->express_bytes -= (int32_t)piece.len;
 		int second = run->copies ? pick(run, flow, class, piece.len, index) : -1;
 		if (second >= 0) {
@@ -379,7 +394,6 @@ void output_run(struct session *session)
 			;
 		send_replies(&run);
 		send_turns(&run, TURN_EXPRESS, SCHED_EXPRESS);
-		run.lane_reserved = session->now_us < session->lane_until_us;
 		send_turns(&run, TURN_BULK, SCHED_BULK);
 	}
 	struct stripe *next;
