@@ -2,11 +2,12 @@
  *
  * A flow sends [greeting], the bytes of its source, [trailer], FIN, and puts what arrives into its sink, both at the
  * same time. The owner says what is wanted in a struct traffic_plan; the flow does the rest on the owner's libev loop
- * and calls connected  once, if it was started by traffic_flow_connect; greeted    once, if it was started by
- * traffic_flow_accept, to be given its plan; ended      once, last, with `status` set: the socket is closed; the owner
- * may free the flow there, and nowhere earlier but after traffic_flow_abort(). A FIN before everything was there is
- * TRAFFIC_SHORT; a reset is TRAFFIC_RESET; a flow that we give up ends in a reset, so that the other side never takes
- * it for a whole one.
+ * and calls
+ *   connected   once, if it was started by traffic_flow_connect and connects;
+ *   greeted     once, if it was started by traffic_flow_accept, to be given its plan;
+ *   ended       once, last, with `status` set: the socket is closed, and the owner may free the flow.
+ * A FIN before everything was there is TRAFFIC_SHORT; a reset is TRAFFIC_RESET; a flow that we give up ends in a reset,
+ * so that the other side never takes it for a whole one.
  *
  * Times are monotonic microseconds; 0: has not happened.
  */

@@ -172,8 +172,8 @@ static void read_arguments(const struct cmdline *cl, int argc, char **argv, enum
 	}
 }
 
-/* Where one of the three standard descriptors is closed, the next file or socket would get its number, and with it what is
- * printed and logged. */
+/* Where one of the three standard descriptors is closed, the next file or socket would get its number, and with it what
+ * is printed and logged. */
 static void fill_standard_descriptors(void)
 {
 	int fd;

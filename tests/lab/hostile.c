@@ -1,11 +1,13 @@
 /* hostile: a stranger who speaks the stripe protocol, right or wrong, as the steps on its command line say.
  *
  *   hostile talk ADDRESS PORT STEP…           connects and takes the steps; "ok", or "failed STEP: why" and status 1
- *   hostile listen PORT STEP…                 writes "ready"; takes the steps on each connection that comes, until
- * killed hostile relay PORT ADDRESS PORT forth|back COUNT STEP… Writes "ready"; passes each connection that comes on to
- * ADDRESS, frame by frame. After COUNT frames in that direction it puts in the bytes of the steps, once for each
- * connection. hostile many ADDRESS PORT COUNT MS [STEP…] So many connections at once, each given the bytes of the
- * steps; after MS, or when all have ended, "connections=N connected=N closed=N reset=N open=N".
+ *   hostile listen PORT STEP…                 writes "ready"; takes the steps on each connection that comes
+ *   hostile relay PORT ADDRESS PORT forth|back COUNT STEP…
+ *       writes "ready"; passes each connection that comes on to ADDRESS, frame by frame; after COUNT frames in that
+ *       direction it puts in the bytes of the steps, once for each connection
+ *   hostile many ADDRESS PORT COUNT MS [STEP…]
+ *       so many connections at once, each given the bytes of the steps; after MS, or when all have ended,
+ *       "connections=N connected=N closed=N reset=N open=N"
  *
  * Steps that give bytes:
  *   hello[=KEY[,INDEX,STRIPES]]   KEY stands for a session id; none: a random one
