@@ -52,6 +52,8 @@ struct flow {
 
 	uint32_t window_bytes;     /* wish for the ingress window, grown by measurement */
 	uint64_t promised_bytes;   /* see session_window.c: of the session's ingress memory, held for this flow's window */
+	uint32_t result_stripe;    /* id of the stripe that OPEN_RESULT was sent on last; 0: none */
+	uint32_t ack_stripe;       /* and of ACK's */
 	uint64_t acked;            /* data ack last sent */
 	uint64_t ack_due_us;       /* when an ack must go at the latest; 0: none is owed */
 	struct flow *ack_next, *ack_prev;

@@ -351,19 +351,27 @@ static void reopen_elsewhere(struct flow *flow, uint32_t stripe_id)
 		session_add_control(flow, FLOW_CONTROL_OPEN);
 }
 
+/* The last ACK says all that those before it did. */
+static void answer_elsewhere(struct flow *flow, uint32_t stripe_id)
+{
+	if (flow->state == FLOW_RESETTING)
+		session_add_control(flow, FLOW_CONTROL_RESET);
+	if (flow->state != FLOW_OPEN)
+		return;
+	if (flow->result_stripe == stripe_id)
+		session_add_control(flow, FLOW_CONTROL_RESULT);
+	if (flow->ack_stripe == stripe_id)
+		session_add_control(flow, FLOW_CONTROL_ACK);
+}
+
 void session_send_elsewhere(struct session *session, uint32_t stripe_id)
 {
-	bool server = session->config.role == SESSION_SERVER;
 	for (uint32_t i = 0; i < session->hash_size; i++) {
 		for (struct flow *flow = session->hash[i]; flow; flow = flow->hash_next) {
 			reopen_elsewhere(flow, stripe_id);
 			if (egress_stripe_lost(&flow->egress, stripe_id))
 				flow_update_turn(flow);
-			/* What it carried besides data cannot be told: control frames are idempotent and go again. */
-			if (flow->state == FLOW_OPEN)
-				session_add_control(flow, FLOW_CONTROL_ACK | (server ? FLOW_CONTROL_RESULT : 0));
-			else if (flow->state == FLOW_RESETTING)
-				session_add_control(flow, FLOW_CONTROL_RESET);
+			answer_elsewhere(flow, stripe_id);
 		}
 	}
 }

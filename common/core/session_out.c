@@ -151,6 +151,7 @@ static bool send_flow_control(struct run *run, struct flow *flow)
 		f.result.window_edge = flow->ingress.edge;
 		if (!send_control(run, &f, run->copies, on))
 			return false;
+		flow->result_stripe = on[0];
 		session_drop_control(flow, FLOW_CONTROL_RESULT);
 		flow_update_turn(flow);
 	}
@@ -162,6 +163,7 @@ static bool send_flow_control(struct run *run, struct flow *flow)
 		if (!send_control(run, &f, run->copies && flow->ingress.next > flow->ingress.end, on))
 			return false;
 		window_ack_sent(flow);
+		flow->ack_stripe = on[0];
 		session_drop_control(flow, FLOW_CONTROL_ACK);
 	}
 	if (flow->control & FLOW_CONTROL_RESET) {
