@@ -3,6 +3,7 @@
 # been: longer than any limit of time that the daemons have. A lab of its own; test_pair_manners.sh runs it beside other
 # cases.
 
+# shellcheck source=tests/lab/pair.sh
 . "$(dirname "${BASH_SOURCE[0]}")/pair.sh"
 idle_s=${IDLE_S:-70}
 pair_limits='session_timeout_ms = 5000;'

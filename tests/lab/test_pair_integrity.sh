@@ -2,6 +2,7 @@
 # What goes into the pair comes out of it, unharmed, over a link that loses 3 %: files of awkward sizes with 1, 2, 8
 # and 32 stripes, 100 MB, and 200 flows at the same time, in both directions. About 20 s. time-limit: 240
 
+# shellcheck source=tests/lab/pair.sh
 . "$(dirname "${BASH_SOURCE[0]}")/pair.sh"
 
 sizes='0 1 999 1000 1001 65535 65536 65537'
@@ -75,7 +76,7 @@ test_big() {
 # Five sizes, 40 flows of each, everything at once and both ways. Each flow's pattern is of its own seed and index: bytes
 # of another flow are wrong bytes.
 test_crowd() {
-	local bytes sum=0 jobs=() failed
+	local bytes jobs=() failed
 	serve receive dest 7000 "$bin/receive" -c "$conf" --quiet
 	crowd() {
 		local bytes

@@ -2,6 +2,7 @@
 # 10,000 short flows leave nothing behind in either daemon: no flow, no descriptor, no memory. Counted after a warm-up
 # of 2,000, with what a connection may end in: an orderly end, a RST by either side, a refusal. About 25 s. time-limit: 240
 
+# shellcheck source=tests/lab/pair.sh
 . "$(dirname "${BASH_SOURCE[0]}")/pair.sh"
 
 warm_up=2000 flows=10000 parallel=50

@@ -3,6 +3,7 @@
 # refusals, slow and idle connections are left in peace, and real clients do not notice. About 80 s, most of it
 # waiting for connections that are idle in a lab of their own (pair_idle.sh). time-limit: 300
 
+# shellcheck source=tests/lab/pair.sh
 . "$(dirname "${BASH_SOURCE[0]}")/pair.sh"
 
 bypassed_ip=192.168.2.23 void_ip=192.168.2.99 bypassed_void_ip=192.168.2.98
@@ -93,7 +94,7 @@ test_refused() {
 		tells "early: a destination that refuses is a RST after the handshake" "$(probe 7199 read=1)" error=ECONNRESET at=read
 	fi
 	client=$(probe 7198 read=1)
-	serve later_$pair_open dest 7198 "$tcp_probe" listen 7198 send=1 end
+	serve "later_$pair_open" dest 7198 "$tcp_probe" listen 7198 send=1 end
 	captured probe 7198 read=1 fin end >"$dir/later"
 	tells "$pair_open: a destination that comes up is reached" "$(<"$dir/later")" read=1 end=eof error=none
 	equal "$pair_open: and through the pair" "$opened" 1
@@ -341,9 +342,9 @@ test_loop_guard() {
 }
 
 test_local_port() {
-	local files try
+	local files
 	files=$(stat tx files)
-	for try in 1 2 3 4 5 6 7 8; do
+	for _ in {1..8}; do
 		client=$(on source "$tcp_probe" connect "$tx_ip" 5000 limit=5 send=10 end)
 	done
 	tells "a client that connects to tx_proxy's port is turned away" "$client" error=ECONNRESET
