@@ -58,18 +58,23 @@ sample_add() {
 after_start() { printf 'after the first 2 s direct %.1f, pair %.1f' "$direct_steady" "$pair_steady"; }
 disturbance() { printf 'link at most %s us late, daemons waited %s %%' "$late" "$waited"; }
 
-# A row that must reach share $4 of the limit. Arguments: title, loss in %, up or down, share.
+# A row that must reach share $4 of the limit. Arguments: title, loss in %, up or down, share, configuration.
 link_row() {
 	local limit must
 	limit=$(link_limit "$2")
 	must=$(awk -v limit="$limit" -v share="$4" 'BEGIN { printf "%.1f", limit * share }')
-	link_runs "$2" "$3" "$root/network.conf" 1
+	link_runs "$2" "$3" "${5-$root/network.conf}" 1
 	result "$1" 'Mbit/s' "$limit" "$must" "$direct" "$pair" ge \
 		"$(after_start); $(disturbance)"
 }
 
-row_no_loss_up() { link_row 'no loss, up' 0 up 0.98; }
-row_no_loss_down() { link_row 'no loss, down' 0 down 0.98; }
+# A link that loses nothing is CUBIC's: BBR lets it run empty every ten seconds, to measure its RTT (PROBE_RTT).
+row_no_loss() {
+	conf_write cubic_8 's/congestion( *)= "bbr"/congestion\1= "cubic"/'
+	link_row "no loss, $1, stripes on CUBIC" 0 "$1" 0.98 "$work/cubic_8.conf"
+}
+row_no_loss_up() { row_no_loss up; }
+row_no_loss_down() { row_no_loss down; }
 row_loss_1() { link_row '1 % loss, stripes on BBR' 1 up 0.96; }
 row_loss_3() { link_row '3 % loss, stripes on BBR' 3 up 0.94; }
 
