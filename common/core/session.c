@@ -83,9 +83,24 @@ void session_tell(struct session *session, enum session_event event, struct stri
 
 /* --- Flow table ---------------------------------------------------------------------------------------------------*/
 
+/* Multiplicative hashing (Knuth, volume 3, 6.4): ids in any regular steps are spread. */
+static uint32_t slot_of(uint32_t id, uint32_t hash_size)
+{
+	return (uint32_t)((uint64_t)(id * 2654435769u) * hash_size >> 32);
+}
+
 static struct flow **bucket_of(const struct session *session, uint32_t id)
 {
-	return &session->hash[id & (session->hash_size - 1)]; /* ids are given out in sequence */
+	return &session->hash[slot_of(id, session->hash_size)];
+}
+
+/* Every frame would go along the chain. With as many buckets as flows, only ids that were picked for it make one so long. */
+static bool chain_is_full(const struct session *session, uint32_t id)
+{
+	unsigned length = 0;
+	for (const struct flow *flow = *bucket_of(session, id); flow; flow = flow->hash_next)
+		length++;
+	return length >= CHAIN_MAX;
 }
 
 struct flow *session_find_flow(const struct session *session, uint32_t id)
@@ -107,8 +122,9 @@ static void grow_hash(struct session *session)
 		while (session->hash[i]) {
 			struct flow *flow = session->hash[i];
 			session->hash[i] = flow->hash_next;
-			flow->hash_next = hash[flow->id & (size - 1)];
-			hash[flow->id & (size - 1)] = flow;
+			struct flow **bucket = &hash[slot_of(flow->id, size)];
+			flow->hash_next = *bucket;
+			*bucket = flow;
 		}
 	}
 	memory_free(session->hash);
@@ -119,6 +135,8 @@ static void grow_hash(struct session *session)
 struct flow *session_add_flow(struct session *session, uint32_t id, const struct syn *syn, enum flow_state state)
 {
 	if (session->flow_count >= session->config.limits.flows || !window_admits(session))
+		return NULL;
+	if (chain_is_full(session, id))
 		return NULL;
 	struct flow *flow = memory_new(1, sizeof *flow);
 	if (!flow)

@@ -32,7 +32,8 @@ enum {
 	WINDOW_MAX = 1 << 30,
 	SEEN_IDS = 65536,               /* flow ids remembered as used, below the highest */
 	REPLIES_MAX = 1024,
-	HASH_START = 256,               /* buckets, a power of two */
+	HASH_START = 256,               /* buckets */
+	CHAIN_MAX = 64,                 /* flows in one */
 	REINJECT_PER_TICK = 32          /* records of one flow */
 };
 

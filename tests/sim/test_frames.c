@@ -310,6 +310,33 @@ static void check_rules(void)
 	}
 }
 
+static void check_hash(void)
+{
+	enum { FLOWS = 1000 };
+	struct session_stats stats;
+	struct rig rig;
+
+	UNIT_CASE("ids in steps are as good as any") {
+		start_with(&rig, SESSION_SERVER, 1, 256 << 20);
+		for (uint32_t id = 1; id <= 65536 * (FLOWS - 1); id += 65536)
+			feed(&rig, 0, (struct frame[]){open_frame(id)});
+		session_get_stats(rig.session, &stats);
+		UNIT_EQ(stats.flows, FLOWS - 1);
+		stop(&rig);
+	}
+	UNIT_CASE("ids picked to fall together are refused before each frame has hundreds to go along") {
+		start_with(&rig, SESSION_SERVER, 1, 256 << 20);
+		for (uint32_t id = 1, count = 0; count < FLOWS; id++)
+			if (id * 2654435769u < 1 << 22) { /* those of the first of 1024 buckets */
+				feed(&rig, 0, (struct frame[]){open_frame(id)});
+				count++;
+			}
+		session_get_stats(rig.session, &stats);
+		UNIT_TRUE(stats.flows < FLOWS / 4);
+		stop(&rig);
+	}
+}
+
 /* --- Memory and windows -------------------------------------------------------------------------------------------*/
 
 /* All that it may have. */
@@ -395,5 +422,6 @@ int main(void)
 	check_stripe_lost();
 	check_crossing();
 	check_rules();
+	check_hash();
 	return unit_exit();
 }
