@@ -31,8 +31,8 @@ void ingress_init(struct ingress *in, struct page_pool *pool);
 void ingress_fini(struct ingress *in);
 
 /* Bytes at `offset`, and with `fin` the direction's end after them.
- * 1: something new arrived. 0: all of it was known. -EPROTO: beyond the window, beyond the end, or another end than before.
- * -ENOMEM: no page; nothing of it is remembered as arrived. */
+ * 1: something new arrived. 0: all of it was known. -EPROTO: beyond the window, beyond the end, another end than before,
+ * or more than RANGE_MAX pieces with gaps between them. -ENOMEM: what found no page is not remembered as arrived. */
 int ingress_put(struct ingress *in, uint64_t offset, const uint8_t *bytes, uint32_t len, bool fin);
 
 /* Where bytes that are about to come at `offset` belong, so that they can be read from the socket right into their place: up to
