@@ -98,11 +98,6 @@ struct egress_record *egress_record_at(const struct egress *e, uint32_t i)
 	return &e->records[(e->record_first + i) & (e->record_capacity - 1)];
 }
 
-struct egress_record *egress_oldest(const struct egress *e)
-{
-	return e->record_count ? egress_record_at(e, 0) : NULL;
-}
-
 static uint64_t number_of(const struct egress *e, const struct egress_record *record)
 {
 	return e->records_gone + (((uint32_t)(record - e->records) - e->record_first) & (e->record_capacity - 1));

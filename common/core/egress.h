@@ -88,8 +88,6 @@ bool egress_next(const struct egress *e, uint32_t max_len, struct egress_piece *
 /* `piece` is now on `stripe` (id ≥ 1). 0, or -ENOMEM (no record: the piece was not sent; EGRESS_RECORDS_MAX counts as such). */
 int egress_sent(struct egress *e, struct egress_piece *piece, uint32_t stripe, uint64_t now_us);
 
-/* The oldest record still in flight, or NULL. */
-struct egress_record *egress_oldest(const struct egress *e);
 /* The i-th record in flight in order of offset, 0 ≤ i < record_count. */
 struct egress_record *egress_record_at(const struct egress *e, uint32_t i);
 

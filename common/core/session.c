@@ -17,7 +17,7 @@ struct session *session_new(const struct session_config *config, const struct se
 	session->config = *config;
 	if (session->config.limits.flow_window_bytes > WINDOW_MAX)
 		session->config.limits.flow_window_bytes = WINDOW_MAX;
-	session->now_us = session->down_us = session->heard_us = now_us;
+	session->now_us = session->down_us = now_us;
 	session->hash_size = HASH_START;
 	session->hash = memory_new(session->hash_size, sizeof *session->hash);
 	if (config->role == SESSION_SERVER)
@@ -277,7 +277,7 @@ static struct stripe *add_stripe(struct session *session, const struct hello *he
 	stripe->express = output_is_express(hello->index, hello->stripes);
 	stripe->backup = hello->backup;
 	stripe->pool = &session->egress_pool;
-	stripe->progress_us = stripe->heard_us = now_us;
+	stripe->progress_us = now_us;
 	frame_reader_init(&stripe->reader);
 	stripe->next = session->stripes;
 	session->stripes = stripe;
@@ -304,7 +304,6 @@ struct stripe *session_stripe_accepted(struct session *session, const struct hel
 	struct frame f = {.type = FRAME_WELCOME, .welcome = {.status = WELCOME_OK}};
 	memcpy(f.welcome.incarnation, session->config.incarnation, FRAME_ID_BYTES);
 	output_frame(stripe, &f);
-	session->heard_us = now_us;
 	session->goaway_due = session->goaway_sent;
 	session_set_stripe_state(stripe, STRIPE_UP);
 	return stripe;

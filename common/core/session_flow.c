@@ -126,13 +126,10 @@ void flow_reset(struct flow *flow, enum reset_reason reason)
 
 void flow_break(struct flow *flow, enum reset_reason reason, const char *why)
 {
-	struct session *session = flow->session;
-	void *user = flow->user;
 	if (flow->state == FLOW_RESETTING || flow->state == FLOW_ENDED)
 		return;
-	session_tell(session, SESSION_FLOW_BROKEN, NULL, flow->id, why);
+	session_tell(flow->session, SESSION_FLOW_BROKEN, NULL, flow->id, why);
 	start_resetting(flow, reason);
-	flow->user = user; /* which must still be told; make_callbacks then forgets it */
 	session_add_event(flow, FLOW_EVENT_ENDED);
 }
 

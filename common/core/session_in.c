@@ -209,8 +209,7 @@ static int in_frame(struct stripe *stripe, const struct frame *f)
 		stripe->pong_due = true;
 		return 0;
 	case FRAME_PONG:
-		stripe->ping_sent_us = 0;
-		return 0;
+		return 0; /* it was heard: that is all */
 	case FRAME_GOAWAY:
 		if (!session->goaway_heard)
 			session_tell(session, SESSION_GOAWAY, stripe, 0, NULL);
@@ -237,7 +236,6 @@ static void heard(struct stripe *stripe, size_t len, uint64_t now_us)
 	struct session *session = stripe->session;
 	session->now_us = now_us;
 	stripe->bytes_in += len;
-	stripe->heard_us = session->heard_us = now_us;
 	session->asked_us = 0;
 }
 

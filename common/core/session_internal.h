@@ -19,7 +19,7 @@ enum {
 	ACK_DELAY_US = 5000,            /* a data ack waits at most so long for company */
 	ACK_BYTES = 65536,              /* and for at most so many bytes */
 	TICK_US = 20000,                /* timers' grain while flows are moving */
-	PING_IDLE_US = 5000000,         /* each path is asked that often when nothing else tells that it lives */
+	PING_IDLE_US = 5000000,         /* each path is asked at least that often */
 	PING_IDLE_MAX_US = 30000000,    /* and each of its stripes at least that often (NAT mappings) */
 	PING_BUSY_US = 500000,          /* while an answer is missing */
 	ANSWER_MIN_US = 1000000,        /* no sooner is the far end taken for gone */
@@ -92,7 +92,6 @@ struct session {
 	bool incarnation_known;
 	uint8_t incarnation[FRAME_ID_BYTES];
 	bool goaway_sent, goaway_due, goaway_heard;
-	uint64_t heard_us;   /* last byte from the other side */
 	uint64_t asked_us;   /* since when an answer is missing; 0: none is */
 	uint64_t down_us;    /* since when no stripe is up; 0: one is */
 	uint64_t tick_us;    /* next one */

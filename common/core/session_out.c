@@ -209,7 +209,6 @@ static void send_stripe_control(struct run *run)
 			output_frame(stripe, &(struct frame){.type = FRAME_PONG, .token = stripe->pong_token});
 		if (stripe->ping_due) {
 			output_frame(stripe, &(struct frame){.type = FRAME_PING, .token = session->now_us});
-			stripe->ping_sent_us = session->now_us;
 			time_asked(session);
 		}
 		stripe->pong_due = stripe->ping_due = false;

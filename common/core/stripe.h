@@ -65,8 +65,6 @@ struct stripe {
 	uint64_t info_us;        /* when info was taken */
 	uint32_t room_bytes;     /* what may still be put in before the next info */
 	uint64_t progress_us;    /* last time the other kernel acknowledged bytes, or nothing was to be acknowledged */
-	uint64_t heard_us;       /* last time a byte came in */
-	uint64_t ping_sent_us;   /* of the PING without an answer; 0: none */
 	uint64_t pong_token;     /* to answer with */
 	bool ping_due, pong_due; /* to be put in by the next session_run */
 	uint64_t bytes_in, bytes_out, reinjected_bytes, copied_bytes;

@@ -283,7 +283,7 @@ static void check_rules(void)
 		UNIT_TRUE(egress_next(&e, 100, &piece));
 		UNIT_TRUE(piece.fin && piece.record && piece.record->len == 0);
 		UNIT_EQ(egress_sent(&e, &piece, 2, 6), 0);
-		UNIT_TRUE(egress_oldest(&e)->reinjected);
+		UNIT_TRUE(egress_record_at(&e, 0)->reinjected);
 		UNIT_EQ(egress_ack(&e, 1, 0), 0);
 		UNIT_TRUE(egress_done(&e));
 		egress_fini(&e);
