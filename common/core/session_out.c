@@ -64,7 +64,9 @@ static void look_at(struct run *run, size_t i)
 
 static void start_run(struct run *run, struct session *session)
 {
-	*run = (struct run){.session = session};
+	/* The arrays are large and stay as they are: only what `count` covers is read. */
+	run->session = session;
+	run->count = 0;
 	for (struct stripe *stripe = session->stripes; stripe; stripe = stripe->next) {
 		if (stripe->state != STRIPE_UP && stripe->state != STRIPE_STALE)
 			continue;
@@ -199,12 +201,14 @@ static void send_replies(struct run *run)
 static void send_stripe_control(struct run *run)
 {
 	struct session *session = run->session;
+	bool goaway_told = false;
 	for (size_t i = 0; i < run->count; i++) {
 		struct stripe *stripe = run->stripes[i];
 		if (!stripe_output_fits(stripe, 4))
 			continue;
 		if (session->goaway_due)
 			output_frame(stripe, &(struct frame){.type = FRAME_GOAWAY});
+		goaway_told = true;
 		if (stripe->pong_due)
 			output_frame(stripe, &(struct frame){.type = FRAME_PONG, .token = stripe->pong_token});
 		if (stripe->ping_due) {
@@ -214,7 +218,7 @@ static void send_stripe_control(struct run *run)
 		stripe->pong_due = stripe->ping_due = false;
 		look_at(run, i);
 	}
-	if (run->count)
+	if (goaway_told)
 		session->goaway_due = false;
 }
 
@@ -352,10 +356,12 @@ static void send_turns(struct run *run, uint8_t which, enum sched_class class)
 {
 	struct flow_list *list = &run->session->turns[which];
 	uint32_t stuck = 0;
-	while (list->first && stuck <= list->count) {
+	while (list->first && stuck < list->count) {
 		struct flow *flow = list->first;
 		bool sent = send_piece(run, flow, class);
-		if (!sent && egress_has_next(&flow->egress)) {
+		if (sent)
+			stuck = 0;
+		else if (egress_has_next(&flow->egress)) {
 			/* Only flows tied to a stripe can be stuck while others are not. */
 			if (flow->state != FLOW_OPENING && !egress_full(&flow->egress))
 				return;
