@@ -130,6 +130,31 @@ static void check_again_and_again(void)
 		}
 }
 
+static void check_prompt(void)
+{
+	UNIT_CASE("what a dead stripe carried goes again as soon as there is another, not after a time") {
+		for (uint64_t seed = 1; seed <= 20; seed++) {
+			struct sim_config config = {
+			        .seed = seed, .path_count = 1, .paths = {SIM_DSL}, .redial_us = 10 * SIM_MS};
+			struct sim *sim = sim_new(&config);
+			struct sim_flow *f =
+			        sim_add(sim, &(struct sim_plan){.bytes = {8000, 0}, .start_us = 1300 * SIM_MS});
+
+			while (!f->ends[SIM_CLIENT].written && sim_run_until(sim, sim->now_us + SIM_MS))
+				;
+			uint64_t died_us = sim->now_us;
+			sim_path_down(sim, 0, false);
+			sim_path_up(sim, 0);
+			UNIT_TRUE(sim_run(sim, 10 * SIM_SECOND));
+			sim_check(sim);
+			/* 40 ms to dial, 40 for HELLO and WELCOME, 20 for the bytes; the engine's own patience is 300
+			 * at the least. */
+			UNIT_TRUE(f->ends[SIM_SERVER].over_us - died_us < 250 * SIM_MS);
+			sim_free(sim);
+		}
+	}
+}
+
 /* --- The session ends or begins again
  * -------------------------------------------------------------------------------*/
 
@@ -249,6 +274,7 @@ int main(void)
 {
 	check_every_moment();
 	check_again_and_again();
+	check_prompt();
 	check_session_lost();
 	check_session_renewed();
 	check_goaway();

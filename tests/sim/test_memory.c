@@ -43,6 +43,36 @@ static void check_bound(void)
 		}
 }
 
+static void check_full_windows(void)
+{
+	UNIT_CASE("every window filled to its edge at once, since nobody reads: what was promised has room") {
+		for (uint64_t seed = 1; seed <= 4; seed++) {
+			struct sim_config config = {.seed = seed,
+			                            .path_count = 1,
+			                            .paths = {SIM_LAN},
+			                            .limits = {.memory_bytes = 4 << 20},
+			                            .partial = true};
+			struct sim *sim = sim_new(&config);
+
+			for (unsigned i = 0; i < 12; i++)
+				sim_add(sim, &(struct sim_plan){.bytes = {2000000, 2000000},
+				                                .start_us = i * 10 * SIM_MS,
+				                                .holds = {i % 4, i % 4},
+				                                .release_us = 5 * SIM_SECOND});
+			UNIT_TRUE(sim_run_until(sim, 4900 * SIM_MS));
+			for (unsigned side = 0; side < SIM_SIDES; side++) {
+				struct session_stats stats;
+				session_get_stats(sim->hosts[side].session, &stats);
+				UNIT_TRUE(stats.ingress_pages * PAGE_BYTES <= stats.promised_bytes);
+				UNIT_TRUE(stats.ingress_pages * PAGE_BYTES > stats.promised_bytes / 4);
+			}
+			UNIT_TRUE(sim_run(sim, 100ull * SIM_SECOND));
+			sim_check(sim);
+			sim_free(sim);
+		}
+	}
+}
+
 static void check_deadlock(void)
 {
 	UNIT_CASE("full windows, a full pool and dying stripes do not lock each other") {
@@ -169,6 +199,7 @@ static void check_failures(void)
 int main(void)
 {
 	check_bound();
+	check_full_windows();
 	check_deadlock();
 	check_leaks();
 	check_failures();
