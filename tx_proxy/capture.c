@@ -184,6 +184,11 @@ void capture_on_syn(void *user, const struct syn *syn, uint32_t packet_id)
 	if (conn && conn->state == CONN_OPEN && app_io_is_over(&conn->app)) {
 		replace(capture, conn);
 		conn = NULL;
+	} else if (conn && conn->state == CONN_HELD && conn->syn.isn != syn->isn) {
+		/* The client has given up that attempt and makes another from the same port. */
+		verdict(capture, conn->packet_id, INTERCEPT_DROP);
+		drop(capture, conn);
+		conn = NULL;
 	}
 	if (conn) {
 		repeated_syn(capture, conn, packet_id);

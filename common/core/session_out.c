@@ -105,6 +105,27 @@ void session_stripe_info(struct stripe *stripe, const struct stripe_info *info, 
 		session_set_stripe_state(stripe, STRIPE_UP);
 }
 
+/* Puts a frame on a stripe, its payload (f->payload_len bytes from f->offset on, in OPEN from 0 on) from the flow's egress. */
+static void put_frame(struct run *run, int index, const struct flow *flow, const struct frame *f)
+{
+	struct stripe *stripe = run->stripes[index];
+	uint64_t offset = f->type == FRAME_DATA ? f->offset : 0;
+	uint8_t head[FRAME_HEAD_MAX];
+	uint32_t head_len = frame_encode_head(head, f);
+	stripe_output_head(stripe, head, head_len);
+	for (uint32_t done = 0; done < f->payload_len;) {
+		size_t len = f->payload_len - done;
+		struct page *page;
+		const uint8_t *start = page_store_at(&flow->egress.store, offset + done, &len, &page);
+		stripe_output_slice(stripe, page, start, (uint32_t)len);
+		done += (uint32_t)len;
+	}
+	run->session->moving = true;
+	uint32_t total = head_len + f->payload_len;
+	stripe->room_bytes -= stripe->room_bytes < total ? stripe->room_bytes : total;
+	look_at(run, (size_t)index);
+}
+
 /* --- Control frames -----------------------------------------------------------------------------------------------*/
 
 /* Puts a control frame on the best stripe, and with `twice` on a second one. False: no stripe takes it now. */
@@ -119,13 +140,54 @@ static bool send_control(struct run *run, const struct frame *f, bool twice, uin
 	on[1] = 0;
 	int second = twice ? sched_pick(run->choices, run->count, SCHED_EXPRESS, FRAME_HEAD_MAX, false, first) : -1;
 	if (second >= 0) {
-		struct frame copy = *f;
-		if (f->type == FRAME_OPEN)
-			copy.flags |= FRAME_FLAG_COPY;
-		output_frame(run->stripes[second], &copy);
+		output_frame(run->stripes[second], f);
 		look_at(run, (size_t)second);
 		on[1] = run->stripes[second]->id;
 	}
+	return true;
+}
+
+/* What the application said until now travels with OPEN: with capture.open = "early" that is the first request. */
+static bool first_data(struct flow *flow, uint32_t stripe_id, struct egress_piece *piece)
+{
+	if (flow->egress.sent || !egress_next(&flow->egress, FRAME_MIN, piece) || !piece->len)
+		return false;
+	piece->fin = false; /* OPEN has no such flag */
+	if (egress_sent(&flow->egress, piece, stripe_id, flow->session->now_us))
+		return false;
+	flow->express_bytes -= (int32_t)piece->len;
+	flow_offer_room(flow);
+	return true;
+}
+
+static bool send_open(struct run *run, struct flow *flow)
+{
+	struct session *session = run->session;
+	int first = sched_pick(run->choices, run->count, SCHED_EXPRESS, FRAME_MIN, false, -1);
+	if (first < 0)
+		return false;
+	uint32_t first_id = run->stripes[first]->id;
+	struct egress_piece piece = {0};
+	struct frame f = {.type = FRAME_OPEN, .flow = flow->id};
+	f.open.syn = flow->syn;
+	f.open.window_edge = flow->ingress.edge;
+	if (first_data(flow, first_id, &piece))
+		f.payload_len = piece.len;
+	put_frame(run, first, flow, &f);
+	flow->open_stripes[0] = first_id;
+	flow->open_stripes[1] = 0;
+	int second = run->copies ? sched_pick(run->choices, run->count, SCHED_EXPRESS, FRAME_MIN, false, first) : -1;
+	if (second >= 0) {
+		f.flags = FRAME_FLAG_COPY;
+		put_frame(run, second, flow, &f);
+		flow->open_stripes[1] = run->stripes[second]->id;
+		session->stats.copied_bytes += f.payload_len;
+		run->stripes[second]->copied_bytes += f.payload_len;
+		if (f.payload_len)
+			piece.record->copy_stripe = run->stripes[second]->id;
+	}
+	flow->asked_us = session->now_us;
+	time_asked(session);
 	return true;
 }
 
@@ -136,14 +198,8 @@ static bool send_flow_control(struct run *run, struct flow *flow)
 	uint32_t on[2];
 
 	if (flow->control & FLOW_CONTROL_OPEN) {
-		f.type = FRAME_OPEN;
-		f.open.syn = flow->syn;
-		f.open.window_edge = flow->ingress.edge;
-		if (!send_control(run, &f, run->copies, flow->open_stripes))
+		if (!send_open(run, flow))
 			return false;
-		flow->asked_us = session->now_us;
-		session->moving = true;
-		time_asked(session);
 		session_drop_control(flow, FLOW_CONTROL_OPEN);
 		flow_update_turn(flow);
 	}
@@ -243,26 +299,12 @@ static uint32_t frame_size(const struct sched_choice *choice, uint64_t offset)
 
 static void put_data(struct run *run, int index, const struct flow *flow, const struct egress_piece *piece, uint8_t flags)
 {
-	struct stripe *stripe = run->stripes[index];
-	uint8_t head[FRAME_HEAD_MAX];
-	struct frame f = {.type = FRAME_DATA,
-	                  .flags = (uint8_t)(flags | (piece->fin ? FRAME_FLAG_FIN : 0)),
-	                  .flow = flow->id,
-	                  .offset = piece->offset,
-	                  .payload_len = piece->len};
-	uint32_t head_len = frame_encode_head(head, &f);
-	stripe_output_head(stripe, head, head_len);
-	for (uint32_t done = 0; done < piece->len;) {
-		size_t len = piece->len - done;
-		struct page *page;
-		const uint8_t *start = page_store_at(&flow->egress.store, piece->offset + done, &len, &page);
-		stripe_output_slice(stripe, page, start, (uint32_t)len);
-		done += (uint32_t)len;
-	}
-	run->session->moving = true;
-	uint32_t total = head_len + piece->len;
-	stripe->room_bytes -= stripe->room_bytes < total ? stripe->room_bytes : total;
-	look_at(run, (size_t)index);
+	put_frame(run, index, flow,
+	          &(struct frame){.type = FRAME_DATA,
+	                          .flags = (uint8_t)(flags | (piece->fin ? FRAME_FLAG_FIN : 0)),
+	                          .flow = flow->id,
+	                          .offset = piece->offset,
+	                          .payload_len = piece->len});
 }
 
 static int index_of(const struct run *run, uint32_t stripe_id)

@@ -15,6 +15,7 @@ struct rig {
 	uint64_t now_us;
 	unsigned sent[FRAME_TYPES]; /* frames by type */
 	unsigned fins;              /* DATA with FIN */
+	uint32_t open_payload;      /* bytes that the last OPEN announced behind it */
 	struct flow *flow;          /* the last one opened */
 	unsigned results, ended;
 	bool holds; /* the application takes nothing */
@@ -83,6 +84,8 @@ static void on_output(void *user, struct stripe *stripe)
 		while (frame_reader_next(&rig->readers[i], &at, end, &f) == 1) {
 			rig->sent[f.type]++;
 			rig->fins += f.type == FRAME_DATA && f.flags & FRAME_FLAG_FIN;
+			if (f.type == FRAME_OPEN)
+				rig->open_payload = rig->readers[i].payload_left;
 		}
 		stripe_output_consume(stripe, slice.iov_len);
 	}
@@ -236,6 +239,36 @@ static void check_lost_answers(void)
 		run(&rig, STEP_US);
 		UNIT_EQ(rig.results, 1);
 		UNIT_EQ(rig.status, OPEN_FAILED);
+		stop(&rig);
+	}
+}
+
+static void check_first_data(void)
+{
+	struct rig rig;
+	struct iovec slice;
+
+	UNIT_CASE("what the application has said travels with OPEN, the rest and the end behind it") {
+		struct frame f = open_frame(1);
+		start(&rig, SESSION_CLIENT, 1);
+		struct flow *flow = session_open(rig.session, &f.open.syn, &rig, rig.now_us);
+		UNIT_EQ(flow_reserve(flow, 3000, &slice, 1), 1);
+		flow_commit(flow, 3000);
+		flow_end(flow);
+		run(&rig, STEP_US);
+		UNIT_EQ(rig.sent[FRAME_OPEN], 1);
+		UNIT_TRUE(rig.open_payload > 0);
+		UNIT_TRUE(rig.open_payload < 3000);
+		UNIT_EQ(rig.fins, 1);
+		feed(&rig, 0, &(struct frame){.type = FRAME_ACK, .flow = 1, .ack = {3001, 100000}});
+		UNIT_TRUE(egress_done(&flow->egress));
+		stop(&rig);
+	}
+	UNIT_CASE("a client that says nothing first has an OPEN without payload") {
+		start(&rig, SESSION_CLIENT, 1);
+		open_flow(&rig);
+		UNIT_EQ(rig.sent[FRAME_OPEN], 1);
+		UNIT_EQ(rig.open_payload, 0);
 		stop(&rig);
 	}
 }
@@ -419,6 +452,7 @@ int main(void)
 {
 	check_shares();
 	check_lost_answers();
+	check_first_data();
 	check_stripe_lost();
 	check_crossing();
 	check_rules();
