@@ -49,12 +49,17 @@ reset_by_rule() {
 	on "$1" nft delete table inet $table
 }
 
+# One that is still on its way in at HOST when the others are killed is killed as soon as it is there.
+kill_and_look() {
+	on "$1" ss -K -Htn "$(ports_filter "$@")" >/dev/null 2>&1
+	stripes_gone "$@"
+}
+
 # kill_stripes HOST PORT…: as if the connections had been reset at HOST.
 kill_stripes() {
 	[ $# -gt 1 ] || return # without a port the filter would name every connection
 	if [ "$can_kill" = 1 ]; then
-		on "$1" ss -K -Htn "$(ports_filter "$@")" >/dev/null 2>&1
-		wait_for 2 stripes_gone "$@"
+		wait_for 2 kill_and_look "$@"
 	else
 		reset_by_rule "$@"
 	fi
