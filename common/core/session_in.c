@@ -39,23 +39,6 @@ static void take_data(struct flow *flow, const struct frame *f)
 	window_update(flow);
 }
 
-static int in_data(struct stripe *stripe, const struct frame *f)
-{
-	struct session *session = stripe->session;
-	struct flow *flow = session_find_flow(session, f->flow);
-	if (flow) {
-		if (flow->state != FLOW_RESETTING)
-			take_data(flow, f);
-		return 0;
-	}
-	if (!session_has_seen(session, f->flow))
-		return refuse(stripe, "DATA for a flow that was never opened");
-	session->stats.duplicate_bytes += f->payload_len;
-	if (!(f->flags & FRAME_FLAG_COPY))
-		session_add_reply(session, FRAME_GONE, f->flow, OPEN_CONNECTED);
-	return 0;
-}
-
 /* An acknowledgement may let go: new bytes from the application, the next turn, the end. */
 static void take_ack(struct flow *flow, uint64_t offset, uint64_t edge)
 {
@@ -66,6 +49,35 @@ static void take_ack(struct flow *flow, uint64_t offset, uint64_t edge)
 	flow_offer_room(flow);
 	flow_update_turn(flow);
 	flow_check_done(flow);
+}
+
+static void take_connected(struct flow *flow, uint64_t window_edge)
+{
+	flow->open_status = OPEN_CONNECTED;
+	session_drop_control(flow, FLOW_CONTROL_OPEN);
+	session_add_event(flow, FLOW_EVENT_RESULT | FLOW_EVENT_READABLE);
+	flow->state = FLOW_OPEN;
+	take_ack(flow, 0, window_edge);
+}
+
+static int in_data(struct stripe *stripe, const struct frame *f)
+{
+	struct session *session = stripe->session;
+	struct flow *flow = session_find_flow(session, f->flow);
+	if (flow) {
+		/* Only a connected destination sends: the answer to OPEN is late, or was lost with its stripe. */
+		if (flow->state == FLOW_OPENING)
+			take_connected(flow, flow->egress.edge);
+		if (flow->state != FLOW_RESETTING)
+			take_data(flow, f);
+		return 0;
+	}
+	if (!session_has_seen(session, f->flow))
+		return refuse(stripe, "DATA for a flow that was never opened");
+	session->stats.duplicate_bytes += f->payload_len;
+	if (!(f->flags & FRAME_FLAG_COPY))
+		session_add_reply(session, FRAME_GONE, f->flow, OPEN_CONNECTED);
+	return 0;
 }
 
 static int in_ack(struct stripe *stripe, const struct frame *f)
@@ -122,15 +134,13 @@ static int in_open_result(struct stripe *stripe, const struct frame *f)
 	}
 	if (flow->state != FLOW_OPENING)
 		return 0;
-	flow->open_status = f->result.status;
-	session_drop_control(flow, FLOW_CONTROL_OPEN);
-	session_add_event(flow, FLOW_EVENT_RESULT | FLOW_EVENT_READABLE);
 	if (f->result.status == OPEN_CONNECTED) {
-		flow->state = FLOW_OPEN;
-		take_ack(flow, 0, f->result.window_edge);
-	} else {
-		flow_finish(flow, RESET_ABORTED);
+		take_connected(flow, f->result.window_edge);
+		return 0;
 	}
+	flow->open_status = f->result.status;
+	session_add_event(flow, FLOW_EVENT_RESULT);
+	flow_finish(flow, RESET_ABORTED);
 	return 0;
 }
 
