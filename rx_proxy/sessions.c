@@ -174,6 +174,19 @@ static void free_unused(struct sessions *sessions, uint64_t idle_us)
 	}
 }
 
+/* A tx_proxy that dies leaves a session behind whose flows wait for it; when it comes back it makes another. With no place left, the
+ * oldest one that nobody holds is given up: its place is free with the next attempt. */
+static void expire_oldest(struct sessions *sessions)
+{
+	struct rx_session *oldest = NULL;
+
+	for (struct rx_session *rx = sessions->first; rx; rx = rx->next)
+		if (!rx->stripes && !rx->lost)
+			oldest = rx; /* new ones come in front */
+	if (oldest)
+		session_expire(oldest->entry.session, sessions->runner->now_us);
+}
+
 static void on_sweep(struct ev_loop *loop, ev_timer *w, int events)
 {
 	free_unused(w->data, IDLE_MAX_US);
@@ -249,6 +262,7 @@ enum welcome_status sessions_join(struct sessions *sessions, const struct hello 
 	if (!rx && sessions->count < sessions->conf->sessions)
 		rx = make(sessions, hello->session);
 	if (!rx) {
+		expire_oldest(sessions);
 		log_limited(&full_limit, LOG_LEVEL_WARN, "session_refused", "sessions=%u", sessions->count);
 		return WELCOME_BUSY;
 	}

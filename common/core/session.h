@@ -141,6 +141,9 @@ void session_run(struct session *session, uint64_t now_us);
 /* When session_run must be called at the latest, even if nothing happens; UINT64_MAX: never. */
 uint64_t session_next_us(const struct session *session);
 
+/* Ends a session without a stripe as if its timeout were over: every flow is reset, SESSION_LOST told; callbacks follow with session_run. */
+void session_expire(struct session *session, uint64_t now_us);
+
 void session_get_stats(const struct session *session, struct session_stats *stats);
 /* For status and tests: the first stripe, or NULL; go on with ->next. */
 const struct stripe *session_first_stripe(const struct session *session);

@@ -178,13 +178,18 @@ static bool in_motion(const struct session *session)
 	return false;
 }
 
-static void check_timeout(struct session *session)
+void session_expire(struct session *session, uint64_t now_us)
 {
-	if (!session->down_us || !session->flow_count || session->now_us - session->down_us < session->config.limits.timeout_us)
-		return;
+	session->now_us = session->down_us = now_us;
 	session_reset_all(session, RESET_SESSION);
 	session_tell(session, SESSION_LOST, NULL, 0, NULL);
-	session->down_us = session->now_us;
+}
+
+static void check_timeout(struct session *session)
+{
+	uint64_t now_us = session->now_us;
+	if (session->down_us && session->flow_count && now_us - session->down_us >= session->config.limits.timeout_us)
+		session_expire(session, now_us);
 }
 
 void time_run(struct session *session)

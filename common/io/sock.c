@@ -73,6 +73,8 @@ void sock_prepare_app(int fd)
 {
 	set_linger(fd, true);
 	sock_set(fd, IPPROTO_TCP, TCP_NODELAY, 1);
+	/* Urgent data is data (RFC 6093): without this the kernel would take the byte out of the stream. */
+	sock_set(fd, SOL_SOCKET, SO_OOBINLINE, 1);
 	sock_set(fd, SOL_SOCKET, SO_KEEPALIVE, 1);
 	sock_set(fd, IPPROTO_TCP, TCP_KEEPIDLE, APP_IDLE_S);
 	sock_set(fd, IPPROTO_TCP, TCP_KEEPINTVL, APP_PROBE_S);

@@ -8,6 +8,7 @@
  *   read=N     takes N bytes and checks them
  *   end        takes and checks everything until the other side's end, whatever kind it is of
  *   fin        ends the sending direction         rst   closes with a RST
+ *   urgent     sends the pattern's next byte as urgent data (MSG_OOB)
  *   sleep=MS   wait=FILE   until it exists        say=WORD   a line with that word, at once
  *   limit=S    from here on, how long one operation may take; at first 20 s
  *
@@ -187,6 +188,16 @@ static bool do_rst(struct probe *probe)
 	return true;
 }
 
+static bool do_urgent(struct probe *probe)
+{
+	uint8_t byte = pattern_at(probe->sent_bytes);
+
+	if (send(probe->fd, &byte, 1, MSG_NOSIGNAL | MSG_OOB) != 1)
+		return fail(probe, "urgent", errno_name(errno));
+	probe->sent_bytes++;
+	return true;
+}
+
 static void usage(const char *what)
 {
 	fprintf(stderr, "tcp_probe: %s? See tests/lab/tcp_probe.c\n", what);
@@ -204,6 +215,8 @@ static bool run_operation(struct probe *probe, const char *operation)
 		return shutdown(probe->fd, SHUT_WR) == 0 || fail(probe, "fin", errno_name(errno));
 	if (strcmp(operation, "rst") == 0)
 		return do_rst(probe);
+	if (strcmp(operation, "urgent") == 0)
+		return do_urgent(probe);
 	if (!value)
 		usage(operation);
 	if (strncmp(operation, "send=", 5) == 0)

@@ -22,6 +22,7 @@ serve_all() {
 	probe_serve 7118 limit=60 read=10 send=500000000
 	probe_serve 7119 send=100 end
 	probe_serve 7154 send=5 fin end
+	probe_serve 7155 sleep=300 send=5 urgent send=5 fin end
 	serve count dest 7110 socat -t 10 TCP-LISTEN:7110,fork,reuseaddr SYSTEM:'wc -c'
 	serve receive dest 7000 "$bin/receive" --recv_port=7000 -c "$conf" --quiet
 }
@@ -40,6 +41,14 @@ test_half_close() {
 	tells "$pair_open: half-close by the destination, then 300 kB to it" "$server" read=300000 wrong=none end=eof error=none
 	talk 7112 fin end
 	tells "$pair_open: an end without a byte arrives as an end" "$server" read=0 end=eof error=none
+}
+
+# RFC 6093: urgent data is data. The pair passes it on in its place, without the mark.
+test_urgent() {
+	talk 7112 send=1000 urgent send=1000 fin end
+	tells "$pair_open: an urgent byte of the client's stays in the stream" "$server" read=2001 wrong=none end=eof error=none
+	talk 7155 end fin
+	tells "$pair_open: an urgent byte of the destination's stays in the stream" "$client" read=11 wrong=none end=eof error=none
 }
 
 test_reset() {
@@ -400,6 +409,7 @@ test_original_configuration() {
 
 test_ends() {
 	test_half_close
+	test_urgent
 	test_reset
 	test_client_gone
 	test_refused
