@@ -48,15 +48,15 @@ struct transport_tls {
 
 static bool make_room(struct transport_tls *tls, size_t len)
 {
-	size_t size = tls->out_size ? tls->out_size : OUT_MIN_BYTES;
+	size_t size = tls->out_end + len;
 	uint8_t *out;
 
-	while (size < tls->out_end + len)
-		size *= 2;
-	if (size == tls->out_size)
+	if (size <= tls->out_size)
 		return true;
-	if (tls->out_end + len > OUT_MAX_BYTES)
+	if (size > OUT_MAX_BYTES)
 		return false;
+	if (size < OUT_MIN_BYTES)
+		size = OUT_MIN_BYTES;
 	out = realloc(tls->out, size);
 	if (!out)
 		return false;
@@ -125,13 +125,11 @@ static long bio_ctrl(BIO *bio, int command, long number, void *pointer)
 {
 	struct transport_tls *tls = BIO_get_data(bio);
 
-	/* What cannot be sent now will be. */
-	if (command == BIO_CTRL_FLUSH) {
-		send_out(tls);
+	/* Each call of ours sends when it is done. */
+	if (command == BIO_CTRL_FLUSH)
 		return 1;
-	}
-	/* What was encrypted here must be gone before the kernel encrypts. OpenSSL goes on by itself then. */
-	if (command == COMMAND_KERNEL_SEND && tls->out_at < tls->out_end)
+	/* What was encrypted here must be gone before the kernel encrypts; else OpenSSL goes on by itself. */
+	if (command == COMMAND_KERNEL_SEND && send_out(tls) < 0)
 		return 0;
 	return BIO_ctrl(tls->socket, command, number, pointer);
 }
@@ -370,10 +368,10 @@ static size_t gather(uint8_t *bytes, size_t size, const struct iovec *slices, un
 	return len;
 }
 
-/* One record. Bytes of it, or a negative errno. */
-static int put_record(struct transport_tls *tls, const struct iovec *slices, unsigned count, size_t skip)
+/* One record; `gathered` has room for it. Bytes of it, or a negative errno. */
+static int put_record(struct transport_tls *tls, const struct iovec *slices, unsigned count, size_t skip,
+                      uint8_t *gathered)
 {
-	uint8_t gathered[RECORD_BYTES];
 	const uint8_t *bytes = (const uint8_t *)slices->iov_base + skip;
 	size_t len = slices->iov_len - skip;
 	size_t put;
@@ -381,7 +379,7 @@ static int put_record(struct transport_tls *tls, const struct iovec *slices, uns
 	if (len > RECORD_BYTES)
 		len = RECORD_BYTES;
 	if (len < ALONE_BYTES && count > 1) {
-		len = gather(gathered, sizeof gathered, slices, count, skip);
+		len = gather(gathered, RECORD_BYTES, slices, count, skip);
 		bytes = gathered;
 	}
 	if (!SSL_write_ex(tls->ssl, bytes, len, &put))
@@ -428,11 +426,12 @@ ssize_t transport_tls_write(struct transport_tls *tls, const struct iovec *slice
 		return err;
 	if (tls->in_kernel)
 		return write_in_kernel(tls, slices, count);
-	if (!make_room(tls, BATCH_BYTES))
+	/* Behind the records there is a place to put the next one's pieces together. */
+	if (!make_room(tls, BATCH_BYTES + RECORD_BYTES))
 		return fail(tls, -ENOMEM, NULL);
 	ERR_clear_error();
 	for (unsigned batch = 0; batch < BATCH_RECORDS && count; batch++) {
-		int put = put_record(tls, slices, count, skip);
+		int put = put_record(tls, slices, count, skip, tls->out + BATCH_BYTES);
 		if (put < 0)
 			return put;
 		total += (size_t)put;
