@@ -138,7 +138,9 @@ int psk_read(struct psk *psk, const char *name, char error[PSK_ERROR_MAX])
 	if (!len)
 		err = fail(error, name, "is empty");
 	else if (count < 0 || len == LINE_MAX_BYTES)
-		err = fail(error, name, "holds no key; expected one line of hexadecimal or base64, as tx_proxy --make-key writes it");
+		err = fail(
+		        error, name,
+		        "holds no key; expected one line of hexadecimal or base64, as tx_proxy --make-key writes it");
 	else if (count < PSK_BYTES_MIN || count > PSK_BYTES_MAX)
 		err = fail(error, name, "holds %d bytes; expected %d to %d", count, PSK_BYTES_MIN, PSK_BYTES_MAX);
 	psk->len_bytes = err ? 0 : (size_t)count;

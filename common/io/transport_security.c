@@ -65,7 +65,8 @@ static int on_find(SSL *ssl, const unsigned char *identity, size_t len, SSL_SESS
 
 	/* Every entry is looked at, whatever was found. */
 	for (size_t i = 1; i < security->count; i++)
-		if (strlen(security->entries[i].identity) == len && memcmp(security->entries[i].identity, identity, len) == 0)
+		if (strlen(security->entries[i].identity) == len &&
+		    memcmp(security->entries[i].identity, identity, len) == 0)
 			match = i;
 	*found = match ? security->entries[match].identity : NULL;
 	*session = session_of(ssl, &security->entries[match].psk);
@@ -75,15 +76,16 @@ static int on_find(SSL *ssl, const unsigned char *identity, size_t len, SSL_SESS
 static bool set_up(SSL_CTX *ctx)
 {
 	SSL_CTX_set_options(ctx, SSL_OP_NO_TICKET | SSL_OP_NO_COMPRESSION | SSL_OP_NO_RENEGOTIATION |
-	                                 SSL_OP_CIPHER_SERVER_PREFERENCE | SSL_OP_PRIORITIZE_CHACHA | SSL_OP_ENABLE_KTLS);
+	                                 SSL_OP_CIPHER_SERVER_PREFERENCE | SSL_OP_PRIORITIZE_CHACHA |
+	                                 SSL_OP_ENABLE_KTLS);
 	SSL_CTX_set_mode(ctx, SSL_MODE_RELEASE_BUFFERS | SSL_MODE_ENABLE_PARTIAL_WRITE |
 	                              SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER);
 	SSL_CTX_set_session_cache_mode(ctx, SSL_SESS_CACHE_OFF);
 	SSL_CTX_set_read_ahead(ctx, 1);
-	return SSL_CTX_set_min_proto_version(ctx, TLS1_3_VERSION) && SSL_CTX_set_max_proto_version(ctx, TLS1_3_VERSION) &&
-	       SSL_CTX_set_ciphersuites(ctx, cipher_suites) && SSL_CTX_set1_groups_list(ctx, groups) &&
-	       SSL_CTX_set_num_tickets(ctx, 0) && SSL_CTX_set_max_early_data(ctx, 0) &&
-	       SSL_CTX_set_recv_max_early_data(ctx, 0);
+	return SSL_CTX_set_min_proto_version(ctx, TLS1_3_VERSION) &&
+	       SSL_CTX_set_max_proto_version(ctx, TLS1_3_VERSION) && SSL_CTX_set_ciphersuites(ctx, cipher_suites) &&
+	       SSL_CTX_set1_groups_list(ctx, groups) && SSL_CTX_set_num_tickets(ctx, 0) &&
+	       SSL_CTX_set_max_early_data(ctx, 0) && SSL_CTX_set_recv_max_early_data(ctx, 0);
 }
 
 static struct transport_security *make(const SSL_METHOD *method, size_t count, char error[TRANSPORT_ERROR_MAX])

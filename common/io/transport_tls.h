@@ -1,7 +1,8 @@
 /* transport_tls: the TLS half of transport. Private to transport*.c.
  *
- * OpenSSL reads and writes through a BIO of ours that stands on its socket BIO: what is written is collected, so that several records go
- * out with one system call and a write never has to be repeated with the same bytes; reading can be held. */
+ * OpenSSL reads and writes through a BIO of ours that stands on its socket BIO: what is written is collected, so that
+ * several records go out with one system call and a write never has to be repeated with the same bytes; reading can be
+ * held. */
 #ifndef PAIR_IO_TRANSPORT_TLS_H
 #define PAIR_IO_TRANSPORT_TLS_H
 

@@ -1,4 +1,5 @@
-/* Both ends of a TLS connection in one process, over a socket pair or loopback: who is let in, what arrives, and how it ends. */
+/* Both ends of a TLS connection in one process, over a socket pair or loopback: who is let in, what arrives, and how it
+ * ends. */
 #include "../../common/io/psk.h"
 #include "../../common/io/sock.h"
 #include "../../common/io/transport.h"
@@ -71,14 +72,16 @@ static void test_key_files(void)
 		int len;
 	} cases[] = {
 	        {"hexadecimal", "000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f\n", NULL, 32},
-	        {"hexadecimal, upper case, no newline", "000102030405060708090A0B0C0D0E0F101112131415161718191A1B1C1D1E1F", NULL,
-	         32},
+	        {"hexadecimal, upper case, no newline",
+	         "000102030405060708090A0B0C0D0E0F101112131415161718191A1B1C1D1E1F", NULL, 32},
 	        {"base64", "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=\n", NULL, 32},
 	        {"base64 without padding", "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8\r\n", NULL, 32},
 	        {"31 bytes", "000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e", "holds 31 bytes", 0},
-	        {"half a byte", "000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f1/=", "holds no key", 0},
+	        {"half a byte", "000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f1/=", "holds no key",
+	         0},
 	        {"words", "correct horse battery staple, and more of them", "holds no key", 0},
-	        {"two lines", "000102030405060708090a0b0c0d0e0f\n101112131415161718191a1b1c1d1e1f\n", "holds no key", 0},
+	        {"two lines", "000102030405060708090a0b0c0d0e0f\n101112131415161718191a1b1c1d1e1f\n", "holds no key",
+	         0},
 	        {"nothing", "", "is empty", 0},
 	        {"a newline", "\n", "holds 0 bytes", 0},
 	};
@@ -88,8 +91,7 @@ static void test_key_files(void)
 
 	key_file(path, "file");
 	for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
-		UNIT_CASE("key file: %s", cases[i].name)
-		{
+		UNIT_CASE("key file: %s", cases[i].name) {
 			write_key("file", cases[i].text, 0600);
 			error[0] = '\0';
 			UNIT_EQ(psk_read(&psk, path, error), cases[i].error ? -EINVAL : 0);
@@ -99,8 +101,7 @@ static void test_key_files(void)
 			else
 				UNIT_EQ(psk.bytes[31], 31);
 		}
-	UNIT_CASE("key file: open to others")
-	{
+	UNIT_CASE("key file: open to others") {
 		write_key("file", cases[0].text, 0640);
 		UNIT_EQ(psk_read(&psk, path, error), -EINVAL);
 		UNIT_HAS(error, "mode 640");
@@ -108,8 +109,7 @@ static void test_key_files(void)
 		UNIT_EQ(psk_read(&psk, path, error), 0);
 		unsetenv("CREDENTIALS_DIRECTORY");
 	}
-	UNIT_CASE("key file: made, with mode 600, and never overwritten")
-	{
+	UNIT_CASE("key file: made, with mode 600, and never overwritten") {
 		struct psk again;
 
 		forget("file");
@@ -165,7 +165,8 @@ static void shake(struct ends *ends)
 	}
 }
 
-static struct ends meet(const struct conf_key *client_key, struct transport_security *security, void (*pair)(int fds[2]))
+static struct ends meet(const struct conf_key *client_key, struct transport_security *security,
+                        void (*pair)(int fds[2]))
 {
 	char error[TRANSPORT_ERROR_MAX] = "";
 	struct transport_security *client = client_key ? transport_security_client(client_key, error) : NULL;
@@ -211,8 +212,7 @@ static void test_admission(void)
 	char text[64], error[TRANSPORT_ERROR_MAX], refusals[2][128], alerts[2][128];
 	struct ends ends;
 
-	UNIT_CASE("the right key")
-	{
+	UNIT_CASE("the right key") {
 		ends = meet(&right, server_keys, socket_pair);
 		UNIT_EQ(ends.client_err, 0);
 		UNIT_EQ(ends.server_err, 0);
@@ -226,15 +226,13 @@ static void test_admission(void)
 		UNIT_EQ(get_text(&ends.client, text), -EAGAIN);
 		part(&ends);
 	}
-	UNIT_CASE("another identity, with its own key")
-	{
+	UNIT_CASE("another identity, with its own key") {
 		ends = meet(&other, server_keys, socket_pair);
 		UNIT_EQ(ends.server_err, 0);
 		UNIT_STR(transport_identity(&ends.server), "tx2");
 		part(&ends);
 	}
-	UNIT_CASE("a wrong key and an unknown identity are refused in the same way")
-	{
+	UNIT_CASE("a wrong key and an unknown identity are refused in the same way") {
 		const struct conf_key *keys[2] = {&wrong, &unknown};
 
 		for (unsigned i = 0; i < 2; i++) {
@@ -251,8 +249,7 @@ static void test_admission(void)
 		UNIT_STR(alerts[0], "the other side refuses our identity or key");
 		UNIT_STR(alerts[0], alerts[1]);
 	}
-	UNIT_CASE("another identity with the key of this one")
-	{
+	UNIT_CASE("another identity with the key of this one") {
 		struct conf_key mixed = right;
 
 		snprintf(mixed.identity, sizeof mixed.identity, "tx2");
@@ -260,16 +257,14 @@ static void test_admission(void)
 		UNIT_EQ(ends.server_err, -EPROTO);
 		part(&ends);
 	}
-	UNIT_CASE("plain text to a server with keys")
-	{
+	UNIT_CASE("plain text to a server with keys") {
 		ends = meet(NULL, server_keys, socket_pair);
 		UNIT_EQ(put_text(&ends.client, "GET / HTTP/1.0\r\n\r\n"), 18);
 		UNIT_EQ(transport_handshake(&ends.server), -EPROTO);
 		UNIT_STR(transport_reason(&ends.server), "not TLS");
 		part(&ends);
 	}
-	UNIT_CASE("plain text from a server without keys")
-	{
+	UNIT_CASE("plain text from a server without keys") {
 		struct transport_security *client = transport_security_client(&right, error);
 		int fds[2];
 
@@ -283,8 +278,7 @@ static void test_admission(void)
 		transport_security_free(client);
 		part(&ends);
 	}
-	UNIT_CASE("closed amid the handshake")
-	{
+	UNIT_CASE("closed amid the handshake") {
 		ends = meet(NULL, server_keys, socket_pair);
 		UNIT_EQ(transport_handshake(&ends.server), -EAGAIN);
 		shutdown(ends.client.fd, SHUT_WR);
@@ -327,8 +321,7 @@ static void test_replay(void)
 	size_t len = 0;
 	int near[2], far[2], errs[2] = {-EAGAIN, -EAGAIN};
 
-	UNIT_CASE("a recorded handshake is not taken again")
-	{
+	UNIT_CASE("a recorded handshake is not taken again") {
 		client = transport_security_client(&right, error);
 		socket_pair(near);
 		socket_pair(far);
@@ -366,11 +359,11 @@ static void test_replay(void)
 		close(far[1]);
 	}
 	UNIT_CASE("a client of TLS 1.3 without a key")
-	UNIT_EQ(stock_client(NULL, 0), -EPROTO);
+		UNIT_EQ(stock_client(NULL, 0), -EPROTO);
 	UNIT_CASE("a client of TLS 1.2")
-	UNIT_EQ(stock_client(NULL, TLS1_2_VERSION), -EPROTO);
+		UNIT_EQ(stock_client(NULL, TLS1_2_VERSION), -EPROTO);
 	UNIT_CASE("a client with another cipher suite")
-	UNIT_EQ(stock_client("TLS_AES_256_GCM_SHA384", 0), -EPROTO);
+		UNIT_EQ(stock_client("TLS_AES_256_GCM_SHA384", 0), -EPROTO);
 }
 
 /* --- Transfer ----------------------------------------------------------------------------------------------------- */
@@ -467,22 +460,19 @@ static void shrink(struct ends *ends)
 static void test_transfer(void)
 {
 	for (uint64_t seed = 1; seed <= 6; seed++)
-		UNIT_CASE("8 MiB each way in random pieces, seed %d", (int)seed)
-		{
+		UNIT_CASE("8 MiB each way in random pieces, seed %d", (int)seed) {
 			struct ends ends = meet(&right, server_keys, seed % 2 ? socket_pair : tcp_pair);
 			if (seed > 2)
 				shrink(&ends);
 			transfer(&ends, 8 << 20, seed);
 			part(&ends);
 		}
-	UNIT_CASE("plain: 8 MiB each way in random pieces")
-	{
+	UNIT_CASE("plain: 8 MiB each way in random pieces") {
 		struct ends ends = meet(NULL, NULL, socket_pair);
 		transfer(&ends, 8 << 20, 1);
 		part(&ends);
 	}
-	UNIT_CASE("keys are renewed while bytes travel")
-	{
+	UNIT_CASE("keys are renewed while bytes travel") {
 		struct ends ends = meet(&right, server_keys, socket_pair);
 		transport_tls_set_key_records(ends.client.tls, 5);
 		transport_tls_set_key_records(ends.server.tls, 17);
@@ -498,8 +488,7 @@ static void test_end(void)
 	char text[64];
 	struct ends ends;
 
-	UNIT_CASE("close_notify is the end, after what came before")
-	{
+	UNIT_CASE("close_notify is the end, after what came before") {
 		ends = meet(&right, server_keys, tcp_pair);
 		put_text(&ends.client, "last");
 		transport_close(&ends.client);
@@ -509,8 +498,7 @@ static void test_end(void)
 		UNIT_EQ(get_text(&ends.server, text), 0);
 		transport_close(&ends.server);
 	}
-	UNIT_CASE("FIN without close_notify is no end")
-	{
+	UNIT_CASE("FIN without close_notify is no end") {
 		ends = meet(&right, server_keys, tcp_pair);
 		put_text(&ends.client, "last");
 		shutdown(ends.client.fd, SHUT_WR);
@@ -519,15 +507,13 @@ static void test_end(void)
 		UNIT_STR(transport_reason(&ends.server), "closed without close_notify");
 		part(&ends);
 	}
-	UNIT_CASE("RST")
-	{
+	UNIT_CASE("RST") {
 		ends = meet(&right, server_keys, tcp_pair);
 		transport_reset(&ends.client);
 		UNIT_EQ(get_text(&ends.server, text), -ECONNRESET);
 		transport_close(&ends.server);
 	}
-	UNIT_CASE("bytes that somebody puts in")
-	{
+	UNIT_CASE("bytes that somebody puts in") {
 		ends = meet(&right, server_keys, tcp_pair);
 		put_text(&ends.client, "good");
 		UNIT_EQ(write(ends.client.fd, "\x17\x03\x03\x00\x15garbage garbage 12345", 26), 26);
@@ -536,8 +522,7 @@ static void test_end(void)
 		UNIT_TRUE(transport_reason(&ends.server) != NULL);
 		part(&ends);
 	}
-	UNIT_CASE("writing to who has gone")
-	{
+	UNIT_CASE("writing to who has gone") {
 		ssize_t put = 0;
 
 		ends = meet(&right, server_keys, tcp_pair);
@@ -570,7 +555,8 @@ int main(void)
 	test_key_files();
 	struct conf_key keys[] = {right, other};
 	server_keys = transport_security_server(keys, 2, error);
-	UNIT_CASE("key files are read") UNIT_STR(error, "");
+	UNIT_CASE("key files are read")
+		UNIT_STR(error, "");
 	if (server_keys) {
 		test_admission();
 		test_replay();
