@@ -35,8 +35,8 @@ SANITIZE ?=
 BASE_CFLAGS := -std=gnu11 $(OPTIMIZE) -fPIE -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes \
                -Wpointer-arith -Wvla -Wformat=2 -Wno-unused-parameter $(WERROR) $(HARDEN) $(SANITIZE) -DPAIR_VERSION='"$(VERSION)"'
 BASE_LDFLAGS := -pie -Wl,-z,relro,-z,now,-z,noexecstack $(SANITIZE)
-IO_CFLAGS := $(call pkg_cflags,libconfig libmnl libnetfilter_queue)
-IO_LIBS   := $(call pkg_libs,libconfig) -lev
+IO_CFLAGS := $(call pkg_cflags,libconfig libmnl libnetfilter_queue libssl)
+IO_LIBS   := $(call pkg_libs,libconfig libssl libcrypto) -lev
 CAPTURE_LIBS := $(call pkg_libs,libnetfilter_queue libmnl)
 CRYPTO_LIBS  := $(call pkg_libs,libcrypto)
 

@@ -4,8 +4,6 @@
 #include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/socket.h>
-#include <unistd.h>
 
 #include "../common/core/frame_reader.h"
 #include "../common/io/log.h"
@@ -25,6 +23,8 @@ struct pending {
 	ev_io watcher; /* .fd: the socket */
 	uint64_t since_us;
 	struct addr remote;
+	struct transport transport;
+	bool secured; /* the handshake of TLS is over, or not needed */
 	struct frame_reader reader;
 };
 
@@ -36,60 +36,113 @@ static void log_refused(const struct addr *remote, const char *reason)
 	            log_value(why, sizeof why, reason));
 }
 
-/* Ends the wait; the socket is the caller's. */
-static int release(struct pending *pending)
+/* Ends the wait; the transport is the caller's. */
+static struct transport release(struct pending *pending)
 {
 	struct acceptor *acceptor = pending->acceptor;
-	int fd = pending->watcher.fd;
+	struct transport transport = pending->transport;
 
 	ev_io_stop(acceptor->runner->loop, &pending->watcher);
 	*(pending->prev ? &pending->prev->next : &acceptor->first) = pending->next;
 	*(pending->next ? &pending->next->prev : &acceptor->last) = pending->prev;
 	acceptor->count--;
 	free(pending);
-	return fd;
+	return transport;
 }
 
 static void refuse(struct pending *pending, const char *reason)
 {
+	struct transport transport;
+
 	log_refused(&pending->remote, reason);
-	sock_reset(release(pending));
+	transport = release(pending);
+	transport_reset(&transport);
 }
 
-static void say_no(int fd, enum welcome_status status)
+/* After a call of the transport's that failed. */
+static void refuse_broken(struct pending *pending, int err)
+{
+	const char *reason = transport_reason(&pending->transport);
+
+	refuse(pending, reason ? reason : strerror(-err));
+}
+
+static void say_no(struct transport *transport, enum welcome_status status)
 {
 	struct frame f = {.type = FRAME_WELCOME, .welcome = {.status = status}};
 	uint8_t head[FRAME_HEAD_MAX];
-	uint32_t len = frame_encode_head(head, &f);
+	struct iovec slice = {.iov_base = head, .iov_len = frame_encode_head(head, &f)};
 
 	/* A fresh socket takes so few bytes; if it does not, closing says the same. */
-	send(fd, head, len, MSG_NOSIGNAL | MSG_DONTWAIT);
-	close(fd);
+	transport_write(transport, &slice, 1);
+	transport_close(transport);
 }
 
 static void on_hello(struct pending *pending, const struct hello *hello, const uint8_t *rest, size_t rest_len)
 {
 	struct sessions *sessions = pending->acceptor->sessions;
 	struct addr remote = pending->remote;
-	int fd = release(pending);
-	enum welcome_status status = sessions_join(sessions, hello, fd, &remote, rest, rest_len);
+	struct transport transport = release(pending);
+	enum welcome_status status = sessions_join(sessions, hello, &transport, &remote, rest, rest_len);
 
 	if (status != WELCOME_OK)
-		say_no(fd, status);
+		say_no(&transport, status);
+}
+
+static void watch(struct pending *pending)
+{
+	struct ev_loop *loop = pending->acceptor->runner->loop;
+	int events = EV_READ | (transport_wants_write(&pending->transport) ? EV_WRITE : 0);
+
+	ev_io_stop(loop, &pending->watcher);
+	ev_io_set(&pending->watcher, pending->transport.fd, events);
+	ev_io_start(loop, &pending->watcher);
+}
+
+/* True: bytes may be read. Else it waits, or is refused. */
+static bool secure(struct pending *pending)
+{
+	int err = 0;
+
+	if (pending->secured)
+		return true;
+	/* Not before it speaks: most strangers do not. */
+	if (!transport_is_secure(&pending->transport))
+		err = transport_init(&pending->transport, pending->transport.fd, pending->acceptor->security);
+	if (!err)
+		err = transport_handshake(&pending->transport);
+	if (err && err != -EAGAIN) {
+		refuse_broken(pending, err);
+		return false;
+	}
+	watch(pending);
+	pending->secured = !err;
+	return pending->secured;
 }
 
 static void on_readable(struct ev_loop *loop, ev_io *w, int events)
 {
 	struct pending *pending = w->data;
 	uint8_t *buffer = pending->acceptor->runner->buffer;
+	struct iovec slice = {.iov_base = buffer, .iov_len = RUNNER_BUFFER_BYTES};
 	const uint8_t *at = buffer;
 	struct frame f;
-	ssize_t got = recv(w->fd, buffer, RUNNER_BUFFER_BYTES, 0);
 
-	if (got < 0 && (errno == EAGAIN || errno == EINTR))
+	if (!secure(pending))
 		return;
-	if (got <= 0) {
-		refuse(pending, got ? strerror(errno) : "closed before HELLO");
+	ssize_t got = transport_flush(&pending->transport);
+	if (!got || got == -EAGAIN)
+		got = transport_read(&pending->transport, &slice, 1);
+	if (got == -EAGAIN) {
+		watch(pending);
+		return;
+	}
+	if (got < 0) {
+		refuse_broken(pending, (int)got);
+		return;
+	}
+	if (!got) {
+		refuse(pending, "closed before HELLO");
 		return;
 	}
 	switch (frame_reader_next(&pending->reader, &at, buffer + got, &f)) {
@@ -116,18 +169,38 @@ static void on_sweep(struct ev_loop *loop, ev_timer *w, int events)
 		ev_timer_stop(loop, w);
 }
 
-/* NULL, or why the connection may not even say HELLO. */
-static const char *why_refused(const struct acceptor *acceptor, const struct addr *remote)
+/* Whether there is room for one more from that address, or has been made. Else *reason. */
+static bool has_room(struct acceptor *acceptor, const struct addr *remote, const char **reason)
 {
+	struct pending *oldest = NULL;
 	unsigned of_host = 0;
+
+	for (struct pending *pending = acceptor->first; pending; pending = pending->next) {
+		if (!addr_same_host(&pending->remote, remote))
+			continue;
+		of_host++;
+		oldest = oldest ? oldest : pending;
+	}
+	if (of_host < ACCEPTOR_ADDRESS_MAX) {
+		if (acceptor->count < ACCEPTOR_PENDING_MAX)
+			return true;
+		oldest = acceptor->first;
+	}
+	*reason = of_host < ACCEPTOR_ADDRESS_MAX ? "too many without HELLO" : "too many without HELLO from one address";
+	if (acceptor->runner->now_us - oldest->since_us < ACCEPTOR_YIELD_US)
+		return false;
+	refuse(oldest, *reason);
+	return true;
+}
+
+/* NULL, or why the connection may not even say HELLO. */
+static const char *why_refused(struct acceptor *acceptor, const struct addr *remote)
+{
+	const char *reason = NULL;
 
 	if (acceptor->conf->accept_from.count && !conf_nets_contain(&acceptor->conf->accept_from, remote))
 		return "not in accept_from";
-	if (acceptor->count >= ACCEPTOR_PENDING_MAX)
-		return "too many without HELLO";
-	for (const struct pending *pending = acceptor->first; pending; pending = pending->next)
-		of_host += addr_same_host(&pending->remote, remote);
-	return of_host >= ACCEPTOR_ADDRESS_MAX ? "too many without HELLO from one address" : NULL;
+	return has_room(acceptor, remote, &reason) ? NULL : reason;
 }
 
 void acceptor_on_accept(void *user, int fd, const struct addr *remote)
@@ -145,6 +218,9 @@ void acceptor_on_accept(void *user, int fd, const struct addr *remote)
 	pending->acceptor = acceptor;
 	pending->since_us = acceptor->runner->now_us;
 	pending->remote = *remote;
+	/* Plain until it speaks. */
+	transport_init(&pending->transport, fd, NULL);
+	pending->secured = !acceptor->security;
 	frame_reader_init(&pending->reader);
 	pending->prev = acceptor->last;
 	*(acceptor->last ? &acceptor->last->next : &acceptor->first) = pending;
@@ -158,9 +234,9 @@ void acceptor_on_accept(void *user, int fd, const struct addr *remote)
 }
 
 void acceptor_init(struct acceptor *acceptor, struct runner *runner, const struct conf_rx *conf,
-                   struct sessions *sessions)
+                   struct transport_security *security, struct sessions *sessions)
 {
-	*acceptor = (struct acceptor){.runner = runner, .sessions = sessions, .conf = conf};
+	*acceptor = (struct acceptor){.runner = runner, .sessions = sessions, .conf = conf, .security = security};
 	ev_timer_init(&acceptor->sweep, on_sweep, 0, sweep_interval_s);
 	acceptor->sweep.data = acceptor;
 }
@@ -168,6 +244,8 @@ void acceptor_init(struct acceptor *acceptor, struct runner *runner, const struc
 void acceptor_fini(struct acceptor *acceptor)
 {
 	ev_timer_stop(acceptor->runner->loop, &acceptor->sweep);
-	while (acceptor->first)
-		close(release(acceptor->first));
+	while (acceptor->first) {
+		struct transport transport = release(acceptor->first);
+		transport_close(&transport);
+	}
 }

@@ -18,6 +18,7 @@ struct rx_proxy {
 	const struct conf_rx *conf;
 	struct daemon daemon;
 	struct runner runner;
+	struct transport_security *security; /* NULL: none */
 	struct listener listener;
 	struct acceptor acceptor;
 	struct sessions sessions;
@@ -73,6 +74,20 @@ static void finish(struct rx_proxy *rx)
 	connector_fini(&rx->connector);
 	runner_fini(&rx->runner);
 	daemon_fini(&rx->daemon);
+	transport_security_free(rx->security);
+}
+
+/* While the key files may still be read. */
+static void read_keys(struct rx_proxy *rx)
+{
+	char error[TRANSPORT_ERROR_MAX];
+
+	if (rx->conf->security != CONF_SECURITY_PSK)
+		return;
+	privs_hide_memory();
+	rx->security = transport_security_server(rx->conf->keys, rx->conf->key_count, error);
+	if (!rx->security)
+		daemon_die(2, "%s", error);
 }
 
 static void run(struct rx_proxy *rx)
@@ -83,6 +98,7 @@ static void run(struct rx_proxy *rx)
 		err = runner_init(&rx->runner, rx->daemon.loop);
 	if (err)
 		daemon_die(1, "cannot start: %s", strerror(-err));
+	read_keys(rx);
 	err = listener_open(&rx->listener, rx->daemon.loop, rx->conf->recv_port, false, acceptor_on_accept, &rx->acceptor);
 	if (err)
 		daemon_die(1, "recv_port %u: %s", rx->conf->recv_port, strerror(-err));
@@ -91,7 +107,7 @@ static void run(struct rx_proxy *rx)
 		daemon_die(1, "cannot drop privileges: %s", strerror(-err));
 	connector_init(&rx->connector, &rx->runner, rx->conf, rx->daemon.files_max);
 	sessions_init(&rx->sessions, &rx->runner, rx->conf, &rx->connector);
-	acceptor_init(&rx->acceptor, &rx->runner, rx->conf, &rx->sessions);
+	acceptor_init(&rx->acceptor, &rx->runner, rx->conf, rx->security, &rx->sessions);
 	daemon_serve(&rx->daemon, "recv_port=%u", rx->conf->recv_port);
 	finish(rx);
 }
@@ -102,14 +118,12 @@ static void check(const struct conf_rx *conf)
 	bool fixed = conf->fixed_dest.family != ADDR_NONE;
 	char text[SOCKADDR_TEXT_MAX];
 
-	if (conf->security == CONF_SECURITY_PSK)
-		daemon_die(2, "security.mode \"psk\" is not supported by this version; write security = { mode = \"none\"; "
-		              "accept_from = ( \"ADDRESS/32\" ); };");
-	if (conf->security == CONF_SECURITY_NONE && conf->accept_from.count)
+	if (conf->security == CONF_SECURITY_PSK || (conf->security == CONF_SECURITY_NONE && conf->accept_from.count))
 		return;
 	if (!fixed)
 		daemon_die(2, "whoever reaches recv_port could connect to anywhere through this machine; write security = "
-		              "{ mode = \"none\"; accept_from = ( \"ADDRESS/32\" ); }; with the addresses of the tx_proxies");
+		              "{ mode = \"psk\"; keys = ( … ); }; or { mode = \"none\"; accept_from = ( \"ADDRESS/32\" ); }; with the "
+		              "addresses of the tx_proxies");
 	log_event(LOG_LEVEL_WARN, "open_to_all", "recv_port=%u dst=%s", conf->recv_port,
 	          sockaddr_text(text, &conf->fixed_dest));
 }

@@ -9,6 +9,7 @@
 #include "../common/io/log.h"
 #include "../common/io/session_log.h"
 #include "../common/io/sock.h"
+#include "../common/io/sockaddr.h"
 #include "../common/io/stats.h"
 #include "../common/io/stripe_io.h"
 
@@ -19,12 +20,14 @@ static const double sweep_interval_s = 1.0;
 static struct log_limit freed_limit = {.burst = 100, .interval_us = 100000};
 static struct log_limit full_limit = LOG_LIMIT_DEFAULT;
 static struct log_limit option_limit = LOG_LIMIT_DEFAULT;
+static struct log_limit foreign_limit = LOG_LIMIT_DEFAULT;
 
 struct rx_session {
 	struct rx_session *next;
 	struct sessions *sessions;
 	struct runner_session entry;
 	struct session_config config;
+	const char *identity; /* of all its stripes; NULL: there are no keys */
 	struct rx_stripe *stripes;
 	uint64_t used_us; /* when it last had a stripe or a flow */
 	bool lost;        /* the engine gave it up: its id may be used anew */
@@ -106,7 +109,7 @@ static struct rx_session *find(const struct sessions *sessions, const uint8_t id
 	return rx;
 }
 
-static struct rx_session *make(struct sessions *sessions, const uint8_t id[FRAME_ID_BYTES])
+static struct rx_session *make(struct sessions *sessions, const uint8_t id[FRAME_ID_BYTES], const char *identity)
 {
 	const struct conf_limits *limits = &sessions->conf->limits;
 	struct rx_session *rx = calloc(1, sizeof *rx);
@@ -114,6 +117,7 @@ static struct rx_session *make(struct sessions *sessions, const uint8_t id[FRAME
 	if (!rx)
 		return NULL;
 	rx->sessions = sessions;
+	rx->identity = identity;
 	rx->used_us = sessions->runner->now_us;
 	rx->config = (struct session_config){
 	        .role = SESSION_SERVER,
@@ -219,20 +223,21 @@ static void set_congestion(const struct conf_rx *conf, const struct hello *hello
 		            log_value(value, sizeof value, name), log_value(why, sizeof why, strerror(-err)));
 }
 
-/* False: no memory, or the session has too many; then the socket is closed. */
-static bool add_stripe(struct rx_session *rx, const struct hello *hello, int fd, const struct addr *remote,
-                       const uint8_t *rest, size_t rest_len)
+/* False: no memory, or the session has too many; then the transport is closed. */
+static bool add_stripe(struct rx_session *rx, const struct hello *hello, const struct transport *transport,
+                       const struct addr *remote, const uint8_t *rest, size_t rest_len)
 {
 	struct runner *runner = rx->sessions->runner;
 	struct rx_stripe *stripe = calloc(1, sizeof *stripe);
 	struct stripe *engine;
 
 	if (!stripe) {
-		sock_reset(fd);
+		struct transport lost = *transport;
+		transport_reset(&lost);
 		return false;
 	}
 	stripe->rx = rx;
-	stripe->io = stripe_io_new(runner, fd, remote, path_name(NULL, hello->path), &stripe_owner, stripe);
+	stripe->io = stripe_io_new(runner, transport, remote, path_name(NULL, hello->path), &stripe_owner, stripe);
 	engine = stripe->io ? session_stripe_accepted(rx->entry.session, hello, stripe->io, runner->now_us) : NULL;
 	if (stripe->io)
 		stripe_io_start(stripe->io, engine);
@@ -250,9 +255,25 @@ static bool add_stripe(struct rx_session *rx, const struct hello *hello, int fd,
 	return true;
 }
 
-enum welcome_status sessions_join(struct sessions *sessions, const struct hello *hello, int fd,
-                                  const struct addr *remote, const uint8_t *rest, size_t rest_len)
+/* Whether the session's identity is another one. Ids are random, so this is no accident. */
+static bool is_foreign(const struct rx_session *rx, const char *identity, const struct addr *remote)
 {
+	char text[SOCKADDR_TEXT_MAX];
+
+	/* Without keys both are NULL; else both are entries of one table. */
+	if (rx->identity == identity)
+		return false;
+	log_limited(&foreign_limit, LOG_LEVEL_WARN, "stripe_refused",
+	            "remote=%s identity=%s reason=\"the session of another identity\"", sockaddr_text(text, remote),
+	            identity ? identity : "");
+	return true;
+}
+
+enum welcome_status sessions_join(struct sessions *sessions, const struct hello *hello,
+                                  const struct transport *transport, const struct addr *remote, const uint8_t *rest,
+                                  size_t rest_len)
+{
+	const char *identity = transport_identity(transport);
 	struct rx_session *rx = find(sessions, hello->session);
 
 	if (sessions->stopped)
@@ -260,14 +281,16 @@ enum welcome_status sessions_join(struct sessions *sessions, const struct hello 
 	if (!rx && sessions->count >= sessions->conf->sessions)
 		free_unused(sessions, 0);
 	if (!rx && sessions->count < sessions->conf->sessions)
-		rx = make(sessions, hello->session);
+		rx = make(sessions, hello->session, identity);
 	if (!rx) {
 		expire_oldest(sessions);
 		log_limited(&full_limit, LOG_LEVEL_WARN, "session_refused", "sessions=%u", sessions->count);
 		return WELCOME_BUSY;
 	}
-	set_congestion(sessions->conf, hello, fd);
-	if (!add_stripe(rx, hello, fd, remote, rest, rest_len))
+	if (is_foreign(rx, identity, remote))
+		return WELCOME_DENIED;
+	set_congestion(sessions->conf, hello, transport->fd);
+	if (!add_stripe(rx, hello, transport, remote, rest, rest_len))
 		log_limited(&full_limit, LOG_LEVEL_WARN, "stripe_refused", "sessions=%u", sessions->count);
 	return WELCOME_OK;
 }

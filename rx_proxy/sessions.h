@@ -7,6 +7,7 @@
 #ifndef RX_PROXY_SESSIONS_H
 #define RX_PROXY_SESSIONS_H
 
+#include "../common/io/transport.h"
 #include "connector.h"
 
 struct rx_session;
@@ -29,10 +30,12 @@ void sessions_init(struct sessions *sessions, struct runner *runner, const struc
 /* Frees all of them with their stripes. The connector must have been aborted, and nothing may be deferred in the runner. */
 void sessions_fini(struct sessions *sessions);
 
-/* `hello` came on `fd`, which is taken, and `rest` after it: joins the stripe to its session. 0, or what the
- * other side is to be told (then fd is still the caller's). */
-enum welcome_status sessions_join(struct sessions *sessions, const struct hello *hello, int fd,
-                                  const struct addr *remote, const uint8_t *rest, size_t rest_len);
+/* `hello` came on `*transport`, which is taken, and `rest` after it: joins the stripe to its session. A session belongs to the identity
+ * that proved itself on its first stripe, and no other may join it. 0, or what the
+ * other side is to be told (then the transport is still the caller's). */
+enum welcome_status sessions_join(struct sessions *sessions, const struct hello *hello,
+                                  const struct transport *transport, const struct addr *remote, const uint8_t *rest,
+                                  size_t rest_len);
 
 /* No new sessions and no new flows; every tx_proxy is told. */
 void sessions_stop(struct sessions *sessions);

@@ -1,12 +1,25 @@
-# bench_veth: one flow without an emulated link: what the daemons cost. Rows veth and veth_cpu. Part of tools/bench.
+# bench_veth: one flow without an emulated link: what the daemons cost, plain and with keys. Rows veth and veth_psk. Part of tools/bench.
 # shellcheck shell=bash disable=SC2154,SC2034
 
-row_veth() {
+row_veth() { veth_run '' "$root/network.conf" 6.0 1.5; }
+
+# What TLS costs beside that; the same cable, and no target of its own.
+row_veth_psk() {
+	local key=$work/key
+	rm -f "$key"
+	"$bin/tx_proxy" --make-key="$key" || pair_fail 'no key was made'
+	conf_write veth_psk 's|security = \{ mode = "none"; \};|security = { mode = "psk"; identity = "tx1"; key_file = "'"$key"'"; };|
+		s|security = \{ mode = "none"; accept_from.*|security = { mode = "psk"; keys = ( { identity = "tx1"; key_file = "'"$key"'"; } ); };|'
+	veth_run ', TLS' "$work/veth_psk.conf" - -
+}
+
+# veth_run WORD CONFIGURATION GOAL_GBIT_S GOAL_S_PER_GB
+veth_run() {
 	local directs='' pairs='' costs='' ends=''
 	samples='[]' late=0 waited=0
 	lab up --plain >"$work/lab.log" || pair_fail 'the lab did not come up:' "$work/lab.log"
 	endpoints_use cubic
-	pair_start "$root/network.conf"
+	pair_start "$2"
 	for ((run = 1; run <= runs; run++)); do
 		progress "run $run of $runs, direct"
 		iperf_once up "$veth_seconds"
@@ -23,10 +36,10 @@ row_veth() {
 	done
 	pair_stop
 	lab down >/dev/null
-	result 'veth, one flow' 'Gbit/s' - 6.0 "$(median <<<"${directs%$'\n'}")" "$(median <<<"${pairs%$'\n'}")" ge \
+	result "veth, one flow$1" 'Gbit/s' - "$3" "$(median <<<"${directs%$'\n'}")" "$(median <<<"${pairs%$'\n'}")" ge \
 		"$(nproc) cores for all; a daemon waited $waited % for one"
 	samples='[]'
-	result 'veth, CPU of both daemons' 's/GB' - 1.5 - "$(median <<<"${costs%$'\n'}")" le \
+	result "veth, CPU of both daemons$1" 's/GB' - "$4" - "$(median <<<"${costs%$'\n'}")" le \
 		"user and system time; iperf3's two ends took $(median <<<"${ends%$'\n'}") besides"
 }
 

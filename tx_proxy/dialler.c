@@ -18,12 +18,14 @@ enum {
 	PAUSE_MIN_MS = 100,
 	PAUSE_MAX_MS = 5000,
 	CONNECT_MS = 3000,
+	SECURE_MS = 5000,
 	WELCOME_MS = 5000
 };
 
 enum dial_state {
 	DIAL_PAUSED,     /* the timer runs until the next attempt */
 	DIAL_CONNECTING, /* the timer bounds connect */
+	DIAL_SECURING,   /* the timer bounds the handshake of TLS */
 	DIAL_HANDSHAKE,  /* a stripe of the session; the timer bounds the wait for WELCOME */
 	DIAL_UP          /* has outlived that wait: no timer, and when it fails the pauses start anew */
 };
@@ -36,13 +38,15 @@ struct dial {
 	enum dial_state state;
 	unsigned pause_ms; /* before the next attempt, without its random part */
 	ev_timer timer;
-	ev_io connecting;  /* .fd: the socket in DIAL_CONNECTING */
+	ev_io connecting;  /* .fd: the socket in DIAL_CONNECTING and DIAL_SECURING */
+	struct transport transport; /* in DIAL_SECURING */
 	struct stripe_io *io; /* in DIAL_HANDSHAKE and DIAL_UP */
 };
 
 struct dialler {
 	struct runner *runner;
 	struct session *session;
+	struct transport_security *security; /* NULL: plain */
 	size_t count;
 	struct dial dials[];
 };
@@ -71,14 +75,19 @@ static void pause_dial(struct dial *dial)
 	dial->pause_ms = dial->pause_ms * 2 < PAUSE_MAX_MS ? dial->pause_ms * 2 : PAUSE_MAX_MS;
 }
 
-static void failed(struct dial *dial, const char *step, int error)
+static void failed_because(struct dial *dial, const char *step, const char *reason)
 {
 	char remote[SOCKADDR_TEXT_MAX], why[128];
 
 	log_limited(&failed_limit, LOG_LEVEL_INFO, "dial_failed", "path=%s stripe=%u remote=%s step=%s error=%s",
 	            dial->path->name, dial->index, sockaddr_text(remote, &dial->path->remote), step,
-	            log_value(why, sizeof why, strerror(error)));
+	            log_value(why, sizeof why, reason));
 	pause_dial(dial);
+}
+
+static void failed(struct dial *dial, const char *step, int error)
+{
+	failed_because(dial, step, strerror(error));
 }
 
 /* --- Connecting --------------------------------------------------------------------------------------------------- */
@@ -136,7 +145,7 @@ static void start_connect(struct dial *dial)
 	set_state(dial, DIAL_CONNECTING, CONNECT_MS);
 }
 
-/* Ends DIAL_CONNECTING; the socket is the caller's. */
+/* Ends DIAL_CONNECTING or DIAL_SECURING; the socket, or the transport, is the caller's. */
 static int take_socket(struct dial *dial)
 {
 	ev_io_stop(dial->dialler->runner->loop, &dial->connecting);
@@ -157,7 +166,7 @@ static void on_closed(void *user, struct stripe_io *io)
 
 static const struct stripe_io_owner stripe_owner = {.closed = on_closed};
 
-static void start_stripe(struct dial *dial, int fd)
+static void start_stripe(struct dial *dial, const struct transport *transport)
 {
 	struct dialler *dialler = dial->dialler;
 	const struct conf_path *path = dial->path;
@@ -168,7 +177,7 @@ static void start_stripe(struct dial *dial, int fd)
 	struct stripe *stripe;
 
 	snprintf(hello.congestion, sizeof hello.congestion, "%s", path->congestion);
-	dial->io = stripe_io_new(dialler->runner, fd, &path->remote, path->name, &stripe_owner, dial);
+	dial->io = stripe_io_new(dialler->runner, transport, &path->remote, path->name, &stripe_owner, dial);
 	stripe = dial->io ? session_stripe_dialled(dialler->session, &hello, dial->io, dialler->runner->now_us) : NULL;
 	if (dial->io)
 		stripe_io_start(dial->io, stripe);
@@ -180,18 +189,54 @@ static void start_stripe(struct dial *dial, int fd)
 	set_state(dial, DIAL_HANDSHAKE, WELCOME_MS);
 }
 
-static void on_connected(struct ev_loop *loop, ev_io *w, int events)
+/* --- Security ----------------------------------------------------------------------------------------------------- */
+
+static void secure(struct dial *dial)
 {
-	struct dial *dial = w->data;
+	struct ev_loop *loop = dial->dialler->runner->loop;
+	int err = transport_handshake(&dial->transport);
+	int events = EV_READ | (transport_wants_write(&dial->transport) ? EV_WRITE : 0);
+
+	ev_io_stop(loop, &dial->connecting);
+	if (!err) {
+		start_stripe(dial, &dial->transport);
+	} else if (err == -EAGAIN) {
+		ev_io_set(&dial->connecting, dial->transport.fd, events);
+		ev_io_start(loop, &dial->connecting);
+	} else {
+		/* The reason is a static text, and stays. */
+		const char *reason = transport_reason(&dial->transport);
+		transport_close(&dial->transport);
+		failed_because(dial, "tls", reason);
+	}
+}
+
+static void on_connected(struct dial *dial)
+{
 	int fd = take_socket(dial);
 	int error = sock_error(fd);
 
+	if (!error)
+		error = -transport_init(&dial->transport, fd, dial->dialler->security);
 	if (error) {
 		close(fd);
 		failed(dial, "connect", error);
-		return;
+	} else if (dial->dialler->security) {
+		set_state(dial, DIAL_SECURING, SECURE_MS);
+		secure(dial);
+	} else {
+		start_stripe(dial, &dial->transport);
 	}
-	start_stripe(dial, fd);
+}
+
+static void on_ready(struct ev_loop *loop, ev_io *w, int events)
+{
+	struct dial *dial = w->data;
+
+	if (dial->state == DIAL_CONNECTING)
+		on_connected(dial);
+	else
+		secure(dial);
 }
 
 static void on_timer(struct ev_loop *loop, ev_timer *w, int events)
@@ -206,6 +251,11 @@ static void on_timer(struct ev_loop *loop, ev_timer *w, int events)
 		close(take_socket(dial));
 		failed(dial, "connect", ETIMEDOUT);
 		break;
+	case DIAL_SECURING:
+		take_socket(dial);
+		transport_close(&dial->transport);
+		failed(dial, "tls", ETIMEDOUT);
+		break;
 	case DIAL_HANDSHAKE:
 		if (!dial->io->stripe)
 			break; /* closed in this wakeup: on_closed follows */
@@ -219,7 +269,8 @@ static void on_timer(struct ev_loop *loop, ev_timer *w, int events)
 	}
 }
 
-struct dialler *dialler_new(struct runner *runner, struct session *session, const struct conf_tx *conf)
+struct dialler *dialler_new(struct runner *runner, struct session *session, const struct conf_tx *conf,
+                            struct transport_security *security)
 {
 	size_t count = 0;
 
@@ -230,6 +281,7 @@ struct dialler *dialler_new(struct runner *runner, struct session *session, cons
 		return NULL;
 	dialler->runner = runner;
 	dialler->session = session;
+	dialler->security = security;
 	for (size_t i = 0; i < conf->path_count; i++)
 		for (unsigned n = 0; n < conf->paths[i].stripes; n++) {
 			struct dial *dial = &dialler->dials[dialler->count++];
@@ -239,7 +291,7 @@ struct dialler *dialler_new(struct runner *runner, struct session *session, cons
 			                      .index = n,
 			                      .pause_ms = PAUSE_MIN_MS};
 			ev_timer_init(&dial->timer, on_timer, 0, 0);
-			ev_io_init(&dial->connecting, on_connected, -1, EV_WRITE);
+			ev_io_init(&dial->connecting, on_ready, -1, EV_WRITE);
 			dial->timer.data = dial->connecting.data = dial;
 			start_connect(dial);
 		}
@@ -253,6 +305,10 @@ void dialler_free(struct dialler *dialler)
 		ev_timer_stop(dialler->runner->loop, &dial->timer);
 		if (dial->state == DIAL_CONNECTING)
 			close(take_socket(dial));
+		if (dial->state == DIAL_SECURING) {
+			take_socket(dial);
+			transport_close(&dial->transport);
+		}
 		if (dial->io)
 			stripe_io_free(dial->io);
 	}

@@ -13,9 +13,11 @@
 #include "../common/io/listener.h"
 #include "../common/io/log.h"
 #include "../common/io/privs.h"
+#include "../common/io/psk.h"
 #include "../common/io/session_log.h"
 #include "../common/io/stats.h"
 #include "../common/io/stripe_io.h"
+#include "../common/io/transport.h"
 #include "capture.h"
 #include "dialler.h"
 #include "original.h"
@@ -29,6 +31,7 @@ struct tx_proxy {
 	struct listener listener;
 	struct session_config config;
 	struct runner_session entry;
+	struct transport_security *security; /* NULL: none */
 	struct dialler *dialler;
 };
 
@@ -134,7 +137,7 @@ static void start_session(struct tx_proxy *tx)
 		daemon_die(1, "out of memory");
 	tx->capture.session = tx->entry.session;
 	runner_add(&tx->runner, &tx->entry);
-	tx->dialler = dialler_new(&tx->runner, tx->entry.session, tx->conf);
+	tx->dialler = dialler_new(&tx->runner, tx->entry.session, tx->conf, tx->security);
 	if (!tx->dialler)
 		daemon_die(1, "out of memory");
 }
@@ -152,6 +155,20 @@ static void finish(struct tx_proxy *tx)
 	capture_fini(&tx->capture);
 	runner_fini(&tx->runner);
 	daemon_fini(&tx->daemon);
+	transport_security_free(tx->security);
+}
+
+/* While the key file may still be read. */
+static void read_key(struct tx_proxy *tx)
+{
+	char error[TRANSPORT_ERROR_MAX];
+
+	if (tx->conf->security != CONF_SECURITY_PSK)
+		return;
+	privs_hide_memory();
+	tx->security = transport_security_client(&tx->conf->key, error);
+	if (!tx->security)
+		daemon_die(2, "%s", error);
 }
 
 static void run(struct tx_proxy *tx)
@@ -164,6 +181,7 @@ static void run(struct tx_proxy *tx)
 		err = capture_init(&tx->capture, &tx->runner, tx->conf, tx->daemon.files_max);
 	if (err)
 		daemon_die(1, "cannot start: %s", strerror(-err));
+	read_key(tx);
 	open_sockets(tx);
 	/* A verdict needs CAP_NET_ADMIN as long as there are verdicts; marks, devices and foreign addresses need CAP_NET_RAW. */
 	err = privs_drop(PRIVS_CAP(CAP_NET_ADMIN) | PRIVS_CAP(CAP_NET_RAW));
@@ -193,10 +211,15 @@ static int do_rules(const char *what, const struct conf_tx *conf)
 	return err ? 1 : 0;
 }
 
-static void check(const struct conf_tx *conf)
+static int make_key(const char *program, const char *name)
 {
-	if (conf->security == CONF_SECURITY_PSK)
-		daemon_die(2, "security.mode \"psk\" is not supported by this version; write security = { mode = \"none\"; };");
+	int err = psk_make(name);
+
+	if (!err)
+		return 0;
+	fprintf(stderr, "%s: %s: %s\n", program, name,
+	        err == -EEXIST ? "is there already, and stays as it is" : strerror(-err));
+	return 1;
 }
 
 int main(int argc, char **argv)
@@ -210,17 +233,19 @@ int main(int argc, char **argv)
 	         .value_name = "up|down|print",
 	         .help = "put the netfilter rules up or take them down, or print them; then exit",
 	         .value = &rules},
+	        {.name = "make-key",
+	         .value_name = "FILE",
+	         .help = "write a new key for security.mode \"psk\" into a file of mode 600 that is not there yet; then exit",
+	         .act = make_key},
 	};
-	struct conf *conf = cmdline_load(&cmdline, argc, argv, CONF_TX_PROXY, switches, 1);
+	struct conf *conf = cmdline_load(&cmdline, argc, argv, CONF_TX_PROXY, switches, 2);
 	int status = 0;
 
 	tx.conf = &conf->tx;
-	if (rules) {
+	if (rules)
 		status = do_rules(rules, tx.conf);
-	} else {
-		check(tx.conf);
+	else
 		run(&tx);
-	}
 	conf_free(conf);
 	return status;
 }

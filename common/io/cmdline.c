@@ -92,6 +92,8 @@ static bool take_switch(const struct cmdline *cl, const char *arg, const struct 
 			fail(cl, "--%s needs a value: --%s=%s", sw->name, sw->name, sw->value_name);
 		if (!sw->value_name && value)
 			fail(cl, "--%s takes no value", sw->name);
+		if (sw->act)
+			exit(sw->act(cl->program, value));
 		if (sw->value_name)
 			*sw->value = value;
 		else

@@ -27,6 +27,8 @@ struct cmdline_switch {
 	const char *help;       /* one line */
 	bool *flag;             /* set when value_name is NULL */
 	const char **value;     /* set otherwise; points into argv */
+	/* Instead of both: needs no configuration, is called with the value at once, and gives the exit code. */
+	int (*act)(const char *program, const char *value);
 };
 
 struct cmdline {

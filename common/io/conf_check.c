@@ -1,12 +1,9 @@
-#include <errno.h>
-#include <fcntl.h>
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
 #include "conf_table.h"
+#include "psk.h"
 
 /* The place of a key with an index: place_at(reader, "paths.[%zu].name", i). */
 __attribute__((format(printf, 2, 3))) static struct conf_place place_at(const struct conf_reader *reader,
@@ -23,31 +20,12 @@ __attribute__((format(printf, 2, 3))) static struct conf_place place_at(const st
 
 static int check_key_file(struct conf_reader *reader, struct conf_place at, const char *name)
 {
-	struct stat st;
-	char byte;
-	ssize_t got;
-	int fd = open(name, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
-	int err = 0;
+	char error[PSK_ERROR_MAX];
+	struct psk psk;
+	int err = psk_read(&psk, name, error);
 
-	if (fd < 0)
-		return conf_fail(reader, at, "key file \"%.200s\" cannot be read: %s", name, strerror(errno));
-	if (fstat(fd, &st) < 0)
-		err = conf_fail(reader, at, "key file \"%.200s\" cannot be examined: %s", name, strerror(errno));
-	else if (!S_ISREG(st.st_mode))
-		err = conf_fail(reader, at, "key file \"%.200s\" is not a regular file", name);
-	else if (st.st_mode & 077)
-		err = conf_fail(reader, at,
-		                "key file \"%.200s\" has mode %03o, open to others than its owner; expected 600 or 400",
-		                name, (unsigned)st.st_mode & 0777);
-	if (!err) {
-		got = read(fd, &byte, 1);
-		if (got < 0)
-			err = conf_fail(reader, at, "key file \"%.200s\" cannot be read: %s", name, strerror(errno));
-		else if (!got)
-			err = conf_fail(reader, at, "key file \"%.200s\" is empty", name);
-	}
-	close(fd);
-	return err;
+	explicit_bzero(&psk, sizeof psk);
+	return err ? conf_fail(reader, at, "%s", error) : 0;
 }
 
 static int check_limits(struct conf_reader *reader, struct conf_limits *limits)

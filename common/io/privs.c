@@ -68,3 +68,8 @@ int privs_drop(uint64_t keep)
 	prctl(PR_SET_KEEPCAPS, 0, 0, 0, 0);
 	return err;
 }
+
+void privs_hide_memory(void)
+{
+	prctl(PR_SET_DUMPABLE, 0, 0, 0, 0);
+}

@@ -12,4 +12,7 @@
  * root keeps its user. 0, or a negative errno: the process must not go on. */
 int privs_drop(uint64_t keep);
 
+/* From now on there is no core file of this process, and no other of the same user may look into its memory: it holds keys. */
+void privs_hide_memory(void);
+
 #endif

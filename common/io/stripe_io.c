@@ -8,7 +8,6 @@
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/uio.h>
-#include <unistd.h>
 
 #include "log.h"
 #include "sock.h"
@@ -31,36 +30,13 @@ enum {
 static struct log_limit broken_limit = {.burst = 30, .interval_us = 100000};
 static struct log_limit closed_limit = {.burst = 64, .interval_us = 100000};
 
-/* The two functions that carry bytes. Bytes moved; 0 on read: the end; or a negative errno, -EAGAIN when it must wait. */
-
-static ssize_t transport_read(struct stripe_io *io, struct iovec *slices, unsigned count)
-{
-	ssize_t got;
-
-	do
-		got = readv(io->watcher.fd, slices, (int)count);
-	while (got < 0 && errno == EINTR);
-	return got < 0 ? -errno : got;
-}
-
-static ssize_t transport_write(struct stripe_io *io, struct iovec *slices, unsigned count)
-{
-	struct msghdr message = {.msg_iov = slices, .msg_iovlen = count};
-	ssize_t put;
-
-	do
-		put = sendmsg(io->watcher.fd, &message, MSG_NOSIGNAL);
-	while (put < 0 && errno == EINTR);
-	return put < 0 ? -errno : put;
-}
-
 /* The one place that decides what the loop watches for. */
 static void watch(struct stripe_io *io)
 {
 	int events = EV_READ;
 
 	/* The kernel calls the socket writable when less than half of the mark is unsent: that gives at least this room. */
-	if (io->stripe->output_bytes || io->room_bytes < io->lowat_bytes / 2)
+	if (io->stripe->output_bytes || transport_wants_write(&io->transport) || io->room_bytes < io->lowat_bytes / 2)
 		events |= EV_WRITE;
 	if (ev_is_active(&io->watcher) && (io->watcher.events & (EV_READ | EV_WRITE)) == events)
 		return;
@@ -99,7 +75,7 @@ static void drop(struct stripe_io *io)
 	session_stripe_lost(stripe, io->runner->now_us);
 	forget_written(io);
 	ev_io_stop(io->runner->loop, &io->watcher);
-	close(io->watcher.fd);
+	transport_close(&io->transport);
 	runner_defer(io->runner, &io->later);
 }
 
@@ -124,13 +100,15 @@ void stripe_io_free(struct stripe_io *io)
 {
 	forget_written(io);
 	ev_io_stop(io->runner->loop, &io->watcher);
-	close(io->watcher.fd);
+	transport_close(&io->transport);
 	free(io);
 }
 
 static void close_errno(struct stripe_io *io, int error)
 {
-	stripe_io_close(io, strerror(error));
+	const char *reason = transport_reason(&io->transport);
+
+	stripe_io_close(io, reason ? reason : strerror(error));
 }
 
 /* The engine refuses what came: somebody speaks another protocol, or means harm. */
@@ -194,10 +172,11 @@ static void take_info(struct stripe_io *io)
  * otherwise. */
 static void report(struct stripe_io *io)
 {
-	uint64_t unsent = io->info.notsent_bytes + io->written + io->stripe->output_bytes;
+	uint64_t unsent = io->info.notsent_bytes + io->written + transport_unsent_bytes(&io->transport);
 	struct stripe_info info = io->info;
 
-	info.notsent_bytes = scaled(io->info.notsent_bytes + io->written, 1);
+	info.notsent_bytes = scaled(unsent, 1);
+	unsent += io->stripe->output_bytes;
 	io->room_bytes = unsent < io->lowat_bytes ? io->lowat_bytes - (uint32_t)unsent : 0;
 	session_stripe_info(io->stripe, &info, io->room_bytes, io->runner->now_us);
 }
@@ -214,13 +193,19 @@ static void remember_written(struct stripe_io *io)
 /* Writes what the kernel takes. False: closed. */
 static bool flush(struct stripe_io *io)
 {
-	while (io->stripe->output_bytes) {
+	int err = transport_flush(&io->transport);
+
+	if (err && err != -EAGAIN) {
+		close_errno(io, -err);
+		return false;
+	}
+	while (!err && io->stripe->output_bytes) {
 		struct iovec slices[SLICES];
 		unsigned count = stripe_output_peek(io->stripe, slices, SLICES);
 		size_t offered = 0;
 		for (unsigned i = 0; i < count; i++)
 			offered += slices[i].iov_len;
-		ssize_t put = transport_write(io, slices, count);
+		ssize_t put = transport_write(&io->transport, slices, count);
 		if (put == -EAGAIN)
 			break;
 		if (put < 0) {
@@ -230,7 +215,8 @@ static bool flush(struct stripe_io *io)
 		stripe_output_consume(io->stripe, (size_t)put);
 		io->written += (size_t)put;
 		remember_written(io);
-		if ((size_t)put < offered)
+		/* The kernel is full; TLS takes less than that at once. */
+		if ((size_t)put < offered && !transport_is_secure(&io->transport))
 			break;
 	}
 	return true;
@@ -248,7 +234,7 @@ static ssize_t read_once(struct stripe_io *io, size_t *asked)
 		placed = 0;
 	slices[count] = (struct iovec){io->runner->buffer, count ? BESIDE_PLACED_BYTES : RUNNER_BUFFER_BYTES};
 	*asked = placed + slices[count].iov_len;
-	ssize_t got = transport_read(io, slices, count + 1);
+	ssize_t got = transport_read(&io->transport, slices, count + 1);
 	if (got <= 0)
 		return got;
 	if (session_stripe_placed(io->stripe, (size_t)got < placed ? (size_t)got : placed, io->runner->now_us) < 0)
@@ -263,14 +249,23 @@ static void on_readable(struct stripe_io *io)
 	size_t asked, total = 0;
 	ssize_t got;
 
+	/* What TLS has read ahead does not wake the loop again, so it is read to its end; the socket has had its turn then. */
 	do {
+		transport_hold(&io->transport, total >= WAKEUP_BYTES);
 		got = read_once(io, &asked);
 		if (got == 0)
 			stripe_io_close(io, "closed by the other side");
 		else if (got < 0 && got != -EAGAIN)
 			close_errno(io, (int)-got);
 		total += got > 0 ? (size_t)got : 0;
-	} while (io->stripe && got == (ssize_t)asked && total < WAKEUP_BYTES);
+	} while (io->stripe && (got == (ssize_t)asked || transport_has_more(&io->transport)) &&
+	         (total < WAKEUP_BYTES || transport_is_secure(&io->transport)));
+	if (!io->stripe)
+		return;
+	transport_hold(&io->transport, false);
+	/* An answer of the library's own. */
+	if (transport_wants_write(&io->transport))
+		watch(io);
 }
 
 static void on_writable(struct stripe_io *io)
@@ -298,16 +293,18 @@ static void on_event(struct ev_loop *loop, ev_io *w, int events)
 		on_writable(io);
 }
 
-struct stripe_io *stripe_io_new(struct runner *runner, int fd, const struct addr *remote, const char *path_name,
-                                const struct stripe_io_owner *owner, void *user)
+struct stripe_io *stripe_io_new(struct runner *runner, const struct transport *transport, const struct addr *remote,
+                                const char *path_name, const struct stripe_io_owner *owner, void *user)
 {
 	struct stripe_io *io = calloc(1, sizeof *io);
 
 	if (!io) {
-		close(fd);
+		struct transport lost = *transport;
+		transport_close(&lost);
 		return NULL;
 	}
-	ev_io_init(&io->watcher, on_event, fd, EV_READ);
+	io->transport = *transport;
+	ev_io_init(&io->watcher, on_event, transport->fd, EV_READ);
 	io->watcher.data = io;
 	io->runner = runner;
 	io->remote = *remote;
@@ -322,7 +319,7 @@ struct stripe_io *stripe_io_new(struct runner *runner, int fd, const struct addr
 void stripe_io_start(struct stripe_io *io, struct stripe *stripe)
 {
 	if (!stripe) {
-		close(io->watcher.fd);
+		transport_close(&io->transport);
 		free(io);
 		return;
 	}
@@ -331,6 +328,9 @@ void stripe_io_start(struct stripe_io *io, struct stripe *stripe)
 	take_info(io);
 	report(io);
 	watch(io);
+	/* What came behind the handshake may have been read ahead. */
+	if (transport_is_secure(&io->transport))
+		ev_feed_event(io->runner->loop, &io->watcher, EV_READ);
 }
 
 void stripe_io_in(struct stripe_io *io, const uint8_t *bytes, size_t len)

@@ -1,7 +1,7 @@
 /* stripe_io: the socket of one stripe: bytes in to the session, frames out of it, and what TCP_INFO says.
  *
- * Made by the dialler (tx_proxy) or the acceptor (rx_proxy) around a connected, non-blocking socket, which it owns from then
- * on. A stripe that fails, ends, or breaks the protocol is closed here: the session is told (session_stripe_lost), a line
+ * Made by the dialler (tx_proxy) or the acceptor (rx_proxy) around a transport whose handshake is over, which it owns from
+ * then on. A stripe that fails, ends, or breaks the protocol is closed here: the session is told (session_stripe_lost), a line
  * is logged, and the owner's `closed` is called when the wakeup is over; the stripe_io is gone after that call.
  *
  * The kernel is given little more than it can send at once (TCP_NOTSENT_LOWAT, kept at some ms of the measured rate),
@@ -13,6 +13,7 @@
 #define PAIR_IO_STRIPE_IO_H
 
 #include "runner.h"
+#include "transport.h"
 
 struct stripe_io;
 
@@ -22,7 +23,8 @@ struct stripe_io_owner {
 };
 
 struct stripe_io {
-	ev_io watcher; /* .fd: the socket */
+	ev_io watcher; /* .fd: the transport's socket */
+	struct transport transport;
 	struct runner *runner;
 	struct stripe *stripe; /* NULL: closed */
 	const struct stripe_io_owner *owner;
@@ -43,10 +45,10 @@ struct stripe_io {
 	struct runner_later later;
 };
 
-/* Takes `fd`. NULL when memory is short: then fd is closed. */
-struct stripe_io *stripe_io_new(struct runner *runner, int fd, const struct addr *remote, const char *path_name,
-                                const struct stripe_io_owner *owner, void *user);
-/* The session has made its stripe, with the stripe_io as user; NULL: it could not, and the socket is closed, without a call of
+/* Takes `*transport`. NULL when memory is short: then it is closed. */
+struct stripe_io *stripe_io_new(struct runner *runner, const struct transport *transport, const struct addr *remote,
+                                const char *path_name, const struct stripe_io_owner *owner, void *user);
+/* The session has made its stripe, with the stripe_io as user; NULL: it could not, and the transport is closed, without a call of
  * `closed`. Frames may go out from now on. */
 void stripe_io_start(struct stripe_io *io, struct stripe *stripe);
 /* Bytes of the stripe that were read before it was one. Not from within a session's callback. */

@@ -11,6 +11,9 @@
 
 #include "../../common/io/conf.h"
 
+/* 32 bytes. */
+#define KEY_TEXT "QUJDREVGR0hJSktMTU5PUFFSU1RVVldYWVphYmNkZWY=\n"
+
 static char fixture_dir[] = "/tmp/pair_conf_XXXXXX";
 static char fixture_conf[64]; /* the file that load() writes */
 static char fixture_key[64];  /* a good key file */
@@ -36,7 +39,7 @@ static inline void fixture_begin(void)
 	}
 	snprintf(fixture_conf, sizeof fixture_conf, "%s/n.conf", fixture_dir);
 	snprintf(fixture_key, sizeof fixture_key, "%s/key", fixture_dir);
-	write_file(fixture_key, "0123456789abcdef\n", 17, 0600);
+	write_file(fixture_key, KEY_TEXT, strlen(KEY_TEXT), 0600);
 }
 
 static inline void fixture_end(void)

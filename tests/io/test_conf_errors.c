@@ -290,10 +290,10 @@ static void test_key_files(void)
 			UNIT_HAS(error, "tx_proxy.security.key_file");
 		}
 	UNIT_CASE ("conf: key files of mode 600 and 400") {
-		UNIT_EQ(load_key_mode(0600, "x"), 0);
+		UNIT_EQ(load_key_mode(0600, KEY_TEXT), 0);
 		chmod(fixture_key, 0600);
 		unlink(fixture_key);
-		UNIT_EQ(load_key_mode(0400, "x"), 0);
+		UNIT_EQ(load_key_mode(0400, KEY_TEXT), 0);
 		unlink(fixture_key);
 	}
 	UNIT_CASE ("conf is refused: empty key file") {

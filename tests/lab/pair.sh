@@ -35,7 +35,8 @@
 #
 # Set before pair_configure (defaults in brackets); the parts called *_more are lines of configuration as they are:
 #   pair_stripes [8], pair_congestion [bbr where there is, else the kernel's], pair_open [confirm], pair_bypass [""],
-#   pair_sources ["192.168.2.11/32"], pair_paths [one path "link"], pair_tx_more, pair_rx_more, pair_limits [""], in both daemons
+#   pair_sources ["192.168.2.11/32"], pair_paths [one path "link"], pair_tx_more, pair_rx_more, pair_limits [""], in both daemons,
+#   pair_tx_security, pair_rx_security [mode none]
 # Variables to read: $root, $bin, $lab (its name), $dir (temporary, removed at the end), $conf, $rx_pid, $tx_pid,
 #   $rx_log, $tx_log (of the present run of each), $source_ip, $tx_ip, $rx_ip, $dest_ip, $failures
 # From outside: PAIR_BIN (the programs), PAIR_TESTS (test programs), PAIR_LAB_PREFIX, PAIR_KEEP=1 (keep $dir)
@@ -55,6 +56,7 @@ dir='' conf='' rx_pid='' tx_pid='' rx_log='' tx_log='' started='' opened=0
 
 pair_stripes=8 pair_open=confirm pair_bypass='' pair_sources='"192.168.2.11/32"' pair_paths=''
 pair_tx_more='' pair_rx_more='' pair_limits=''
+pair_tx_security='mode = "none";' pair_rx_security="mode = \"none\"; accept_from = ( \"$tx_ip/32\" );"
 pair_congestion=${PAIR_CONGESTION-bbr}
 
 # ---- cases --------------------------------------------------------------------------------------------------------
@@ -228,13 +230,13 @@ pair_configure() {
 			local_port = 5000; rx_proxy_ip = "$rx_ip"; rx_proxy_port = 6000;
 			capture = { interfaces = ( "br0" ); sources = ( $pair_sources ); open = "$pair_open"; bypass = ( $pair_bypass ); };
 			paths = ( $paths );
-			security = { mode = "none"; };
+			security = { $pair_tx_security };
 			limits = { $pair_limits };
 			$pair_tx_more
 		};
 		rx_proxy = {
 			recv_port = 6000; $congestion
-			security = { mode = "none"; accept_from = ( "$tx_ip/32" ); };
+			security = { $pair_rx_security };
 			limits = { $pair_limits };
 			$pair_rx_more
 		};

@@ -60,7 +60,7 @@ accepted() {
 	judge "$name" 0 'valid' "$out"
 }
 
-printf 'sixteen bytes ok' >"$dir/key" && chmod 600 "$dir/key"
+"$BIN/tx_proxy" --make-key="$dir/key"
 cp "$dir/key" "$dir/open_key" && chmod 644 "$dir/open_key"
 mkdir "$dir/folder"
 
