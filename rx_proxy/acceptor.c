@@ -32,8 +32,8 @@ static void log_refused(const struct addr *remote, const char *reason)
 {
 	char text[SOCKADDR_TEXT_MAX], why[128];
 
-	log_limited(&refused_limit, LOG_LEVEL_WARN, "stripe_refused", "remote=%s reason=%s", sockaddr_text(text, remote),
-	            log_value(why, sizeof why, reason));
+	log_limited(&refused_limit, LOG_LEVEL_WARN, "stripe_refused", "remote=%s reason=%s",
+	            sockaddr_text(text, remote), log_value(why, sizeof why, reason));
 }
 
 /* Ends the wait; the transport is the caller's. */

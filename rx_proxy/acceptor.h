@@ -1,10 +1,11 @@
 /* acceptor: new connections from tx_proxies, until their HELLO is here.
  *
- * With keys the handshake of TLS comes first, and its state is made when the first byte is here. Anybody can connect and say
- * nothing, or something else. So what has not said HELLO costs little, has 5 s for all, and there may
- * be ACCEPTOR_PENDING_MAX of it, ACCEPTOR_ADDRESS_MAX from one address. One more takes the place of the one that has waited longest (of
- * its address, or of all) if that has been so for ACCEPTOR_YIELD_US, and is refused else: silent connections do not keep a
- * tx_proxy out. What is refused, gives way, or says anything else first is closed with a line in the log, limited in rate.
+ * With keys the handshake of TLS comes first, and its state is made when the first byte is here. Anybody can connect
+ * and say nothing, or something else. So what has not said HELLO costs little, has 5 s for all, and there may be
+ * ACCEPTOR_PENDING_MAX of it, ACCEPTOR_ADDRESS_MAX from one address. One more takes the place of the one that has
+ * waited longest (of its address, or of all) if that has been so for ACCEPTOR_YIELD_US, and is refused else: silent
+ * connections do not keep a tx_proxy out. What is refused, gives way, or says anything else first is closed with a line
+ * in the log, limited in rate.
  */
 #ifndef RX_PROXY_ACCEPTOR_H
 #define RX_PROXY_ACCEPTOR_H
@@ -21,7 +22,7 @@ struct acceptor {
 	struct sessions *sessions;
 	const struct conf_rx *conf;
 	struct transport_security *security; /* NULL: plain */
-	struct pending *first, *last; /* oldest first */
+	struct pending *first, *last;        /* oldest first */
 	unsigned count;
 	ev_timer sweep;
 };

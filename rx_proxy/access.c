@@ -2,13 +2,19 @@
 
 #include "../common/io/sock.h"
 
-#define IPV4(a, b, len) {.addr = {.family = ADDR_IPV4, .ip = {a, b}}, .prefix_len = len}
-#define IPV6(a, b, len) {.addr = {.family = ADDR_IPV6, .ip = {a, b}}, .prefix_len = len}
+#define IPV4(a, b, len)                                                                                                \
+	{                                                                                                              \
+		.addr = {.family = ADDR_IPV4, .ip = {a, b}}, .prefix_len = len                                         \
+	}
+#define IPV6(a, b, len)                                                                                                \
+	{                                                                                                              \
+		.addr = {.family = ADDR_IPV6, .ip = {a, b}}, .prefix_len = len                                         \
+	}
 
 /* IANA's special-purpose registries (RFC 6890): what is no unicast destination, or one on this machine or its link. */
 static struct conf_net special_items[] = {
-        IPV4(0, 0, 8),        IPV4(127, 0, 8),     IPV4(169, 254, 16), IPV4(224, 0, 4), IPV4(240, 0, 4),
-        IPV6(0, 0, 127),      IPV6(0xfe, 0x80, 10), IPV6(0xff, 0, 8),
+        IPV4(0, 0, 8),   IPV4(127, 0, 8), IPV4(169, 254, 16),   IPV4(224, 0, 4),
+        IPV4(240, 0, 4), IPV6(0, 0, 127), IPV6(0xfe, 0x80, 10), IPV6(0xff, 0, 8),
 };
 static const struct conf_nets special = {special_items, sizeof special_items / sizeof *special_items};
 

@@ -5,11 +5,10 @@
 
 #include "../common/io/conf.h"
 
-/* The longest prefix of allow and deny that contains `dst` decides, and deny on a tie. Where neither has one, everything is
- * allowed if allow is empty, else nothing.
- * Loopback, link-local, multicast and other addresses that mean this machine or its link, and rx_proxy's own port on this
- * machine, are denied unless allow names them with a prefix at least as long as theirs: who can reach tx_proxy has
- * no business there. */
+/* The longest prefix of allow and deny that contains `dst` decides, and deny on a tie. Where neither has one,
+ * everything is allowed if allow is empty, else nothing. Loopback, link-local, multicast and other addresses that mean
+ * this machine or its link, and rx_proxy's own port on this machine, are denied unless allow names them with a prefix
+ * at least as long as theirs: who can reach tx_proxy has no business there. */
 bool access_allows(const struct conf_rx *conf, const struct addr *dst);
 
 #endif

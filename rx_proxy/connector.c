@@ -16,7 +16,8 @@
 
 enum {
 	CONNECT_MAX_US = 10000000,
-	FILES_RESERVE = 512 /* descriptors that are not for destinations: stripes, and connections that may become some */
+	FILES_RESERVE =
+	        512 /* descriptors that are not for destinations: stripes, and connections that may become some */
 };
 
 static const double sweep_interval_s = 0.2;

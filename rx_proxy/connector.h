@@ -1,7 +1,7 @@
 /* connector: a flow that a tx_proxy opens → a connection to its destination.
  *
- * Asks the access list, connects within 10 s, tells the session what the destination answered, and joins socket and flow
- * (app_io). A destination that cannot be reached costs that flow alone.
+ * Asks the access list, connects within 10 s, tells the session what the destination answered, and joins socket and
+ * flow (app_io). A destination that cannot be reached costs that flow alone.
  */
 #ifndef RX_PROXY_CONNECTOR_H
 #define RX_PROXY_CONNECTOR_H

@@ -54,7 +54,8 @@ static uint64_t capabilities(const struct conf_rx *conf)
 {
 	uint64_t caps = 0;
 
-	/* Without a name of our own each stripe gets what its HELLO wishes, which may be one that not everybody may choose. */
+	/* Without a name of our own each stripe gets what its HELLO wishes, which may be one that not everybody may
+	 * choose. */
 	if (!conf->congestion[0] || !sock_congestion_is_free(conf->congestion))
 		caps |= PRIVS_CAP(CAP_NET_ADMIN);
 	/* To connect from a client's address. */
@@ -99,7 +100,8 @@ static void run(struct rx_proxy *rx)
 	if (err)
 		daemon_die(1, "cannot start: %s", strerror(-err));
 	read_keys(rx);
-	err = listener_open(&rx->listener, rx->daemon.loop, rx->conf->recv_port, false, acceptor_on_accept, &rx->acceptor);
+	err = listener_open(&rx->listener, rx->daemon.loop, rx->conf->recv_port, false, acceptor_on_accept,
+	                    &rx->acceptor);
 	if (err)
 		daemon_die(1, "recv_port %u: %s", rx->conf->recv_port, strerror(-err));
 	err = privs_drop(capabilities(rx->conf));
@@ -121,9 +123,11 @@ static void check(const struct conf_rx *conf)
 	if (conf->security == CONF_SECURITY_PSK || (conf->security == CONF_SECURITY_NONE && conf->accept_from.count))
 		return;
 	if (!fixed)
-		daemon_die(2, "whoever reaches recv_port could connect to anywhere through this machine; write security = "
-		              "{ mode = \"psk\"; keys = ( … ); }; or { mode = \"none\"; accept_from = ( \"ADDRESS/32\" ); }; with the "
-		              "addresses of the tx_proxies");
+		daemon_die(2,
+		           "whoever reaches recv_port could connect to anywhere through this machine; write security = "
+		           "{ mode = \"psk\"; keys = ( … ); }; or { mode = \"none\"; accept_from = ( \"ADDRESS/32\" ); "
+		           "}; with the "
+		           "addresses of the tx_proxies");
 	log_event(LOG_LEVEL_WARN, "open_to_all", "recv_port=%u dst=%s", conf->recv_port,
 	          sockaddr_text(text, &conf->fixed_dest));
 }
@@ -131,8 +135,9 @@ static void check(const struct conf_rx *conf)
 int main(int argc, char **argv)
 {
 	static struct rx_proxy rx;
-	const struct cmdline cmdline = {.program = "rx_proxy",
-	                                .summary = "Takes the flows of tx_proxies and connects them to their destinations."};
+	const struct cmdline cmdline = {
+	        .program = "rx_proxy",
+	        .summary = "Takes the flows of tx_proxies and connects them to their destinations."};
 	struct conf *conf = cmdline_load(&cmdline, argc, argv, CONF_RX_PROXY, NULL, 0);
 
 	rx.conf = &conf->rx;

@@ -178,8 +178,8 @@ static void free_unused(struct sessions *sessions, uint64_t idle_us)
 	}
 }
 
-/* A tx_proxy that dies leaves a session behind whose flows wait for it; when it comes back it makes another. With no place left, the
- * oldest one that nobody holds is given up: its place is free with the next attempt. */
+/* A tx_proxy that dies leaves a session behind whose flows wait for it; when it comes back it makes another. With no
+ * place left, the oldest one that nobody holds is given up: its place is free with the next attempt. */
 static void expire_oldest(struct sessions *sessions)
 {
 	struct rx_session *oldest = NULL;

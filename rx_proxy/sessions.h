@@ -1,7 +1,7 @@
 /* sessions: the associations with tx_proxies: found by the id in HELLO, made when new, and freed when they are over.
  *
- * A session lives from its first stripe on, as long as a stripe or a flow of it does, and for some seconds more: a tx_proxy whose
- * stripes all fail at once finds it again. The engine ends the flows of one whose stripes stay away
+ * A session lives from its first stripe on, as long as a stripe or a flow of it does, and for some seconds more: a
+ * tx_proxy whose stripes all fail at once finds it again. The engine ends the flows of one whose stripes stay away
  * (limits.session_timeout_ms).
  */
 #ifndef RX_PROXY_SESSIONS_H
@@ -27,12 +27,13 @@ struct sessions {
 /* `conf` and `connector` must outlive it. */
 void sessions_init(struct sessions *sessions, struct runner *runner, const struct conf_rx *conf,
                    struct connector *connector);
-/* Frees all of them with their stripes. The connector must have been aborted, and nothing may be deferred in the runner. */
+/* Frees all of them with their stripes. The connector must have been aborted, and nothing may be deferred in the
+ * runner. */
 void sessions_fini(struct sessions *sessions);
 
-/* `hello` came on `*transport`, which is taken, and `rest` after it: joins the stripe to its session. A session belongs to the identity
- * that proved itself on its first stripe, and no other may join it. 0, or what the
- * other side is to be told (then the transport is still the caller's). */
+/* `hello` came on `*transport`, which is taken, and `rest` after it: joins the stripe to its session. A session belongs
+ * to the identity that proved itself on its first stripe, and no other may join it. 0, or what the other side is to be
+ * told (then the transport is still the caller's). */
 enum welcome_status sessions_join(struct sessions *sessions, const struct hello *hello,
                                   const struct transport *transport, const struct addr *remote, const uint8_t *rest,
                                   size_t rest_len);

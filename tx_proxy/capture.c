@@ -148,7 +148,8 @@ static void replace(struct capture *capture, struct conn *conn)
 
 static void repeated_syn(struct capture *capture, struct conn *conn, uint32_t packet_id)
 {
-	/* A SYN for a connection that is open here: the client's end is a new one. Our kernel finds that out with it. */
+	/* A SYN for a connection that is open here: the client's end is a new one. Our kernel finds that out with it.
+	 */
 	verdict(capture, packet_id, conn->state == CONN_HELD ? INTERCEPT_DROP : INTERCEPT_CAPTURE);
 }
 
@@ -293,7 +294,8 @@ void capture_on_accept(void *user, int fd, const struct addr *remote)
 	struct conn *conn;
 
 	if (err) {
-		log_conn(&stray_limit, LOG_LEVEL_WARN, "connection_stray", &syn, err == -ENOENT ? "not_captured" : "no_destination");
+		log_conn(&stray_limit, LOG_LEVEL_WARN, "connection_stray", &syn,
+		         err == -ENOENT ? "not_captured" : "no_destination");
 		sock_reset(fd);
 		return;
 	}

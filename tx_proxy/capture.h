@@ -1,12 +1,11 @@
 /* capture: clients' connections: what is done with each SYN, with each accepted socket, and with the session's answers.
  *
- * capture.open = "confirm": a SYN is held while rx_proxy connects to its destination. Connected: the SYN is let go to us, and the
- * accepted socket is joined with the flow. Refused: the client is refused. Anything else, or no answer in time: the SYN is
- * let go to its destination as if nothing were installed, and the client sees for itself.
- * capture.open = "early": the SYN is let go to us at once, and the flow is opened when the connection is accepted;
- * what the destination answers then is a reset if it is not "connected".
- * Connections that are accepted without a SYN known here (it came before a restart, or with method "none") are opened
- * early in either mode.
+ * capture.open = "confirm": a SYN is held while rx_proxy connects to its destination. Connected: the SYN is let go to
+ * us, and the accepted socket is joined with the flow. Refused: the client is refused. Anything else, or no answer in
+ * time: the SYN is let go to its destination as if nothing were installed, and the client sees for itself. capture.open
+ * = "early": the SYN is let go to us at once, and the flow is opened when the connection is accepted; what the
+ * destination answers then is a reset if it is not "connected". Connections that are accepted without a SYN known here
+ * (it came before a restart, or with method "none") are opened early in either mode.
  *
  * Whatever cannot be served goes direct while it is only a SYN: the session is down, a limit is reached, descriptors
  * are scarce, the destination is on the bypass list or is a path's remote.

@@ -1,9 +1,9 @@
 /* conn: a client's connection from its SYN to its end, and the table of them by client and destination.
  *
  *   CONN_HELD      the SYN is held in the queue; the flow is being opened
- *   CONN_CAPTURED  the SYN was let go to us; the connection will be accepted. flow NULL: opened only then (capture.open = "early")
- *   CONN_DOOMED    was captured, and its flow has ended since: what is accepted is reset
- *   CONN_OPEN      accepted; app_io has socket and flow
+ *   CONN_CAPTURED  the SYN was let go to us; the connection will be accepted. flow NULL: opened only then (capture.open
+ * = "early") CONN_DOOMED    was captured, and its flow has ended since: what is accepted is reset CONN_OPEN accepted;
+ * app_io has socket and flow
  *
  * A conn in one of the first three states is also in a list of those that wait, oldest first.
  */
@@ -18,7 +18,7 @@ struct conn {
 	struct conn *hash_next;
 	struct conn *next, *prev; /* in its list */
 	enum conn_state state;
-	bool linked; /* in the table */
+	bool linked;        /* in the table */
 	uint32_t packet_id; /* CONN_HELD */
 	uint64_t since_us;  /* when it came into its list */
 	struct flow *flow;  /* CONN_HELD, CONN_CAPTURED; else NULL */

@@ -14,13 +14,7 @@
 #include "../common/io/sockaddr.h"
 #include "../common/io/stripe_io.h"
 
-enum {
-	PAUSE_MIN_MS = 100,
-	PAUSE_MAX_MS = 5000,
-	CONNECT_MS = 3000,
-	SECURE_MS = 5000,
-	WELCOME_MS = 5000
-};
+enum { PAUSE_MIN_MS = 100, PAUSE_MAX_MS = 5000, CONNECT_MS = 3000, SECURE_MS = 5000, WELCOME_MS = 5000 };
 
 enum dial_state {
 	DIAL_PAUSED,     /* the timer runs until the next attempt */
@@ -38,9 +32,9 @@ struct dial {
 	enum dial_state state;
 	unsigned pause_ms; /* before the next attempt, without its random part */
 	ev_timer timer;
-	ev_io connecting;  /* .fd: the socket in DIAL_CONNECTING and DIAL_SECURING */
+	ev_io connecting;           /* .fd: the socket in DIAL_CONNECTING and DIAL_SECURING */
 	struct transport transport; /* in DIAL_SECURING */
-	struct stripe_io *io; /* in DIAL_HANDSHAKE and DIAL_UP */
+	struct stripe_io *io;       /* in DIAL_HANDSHAKE and DIAL_UP */
 };
 
 struct dialler {
@@ -101,8 +95,8 @@ static const char *set_options(int fd, const struct conf_path *path)
 	sock_prepare_stripe(fd);
 	err = sock_set_congestion(fd, path->congestion);
 	if (err)
-		log_limited(&option_limit, LOG_LEVEL_WARN, "congestion_refused", "path=%s congestion=%s error=%s", path->name,
-		            path->congestion, log_value(why, sizeof why, strerror(-err)));
+		log_limited(&option_limit, LOG_LEVEL_WARN, "congestion_refused", "path=%s congestion=%s error=%s",
+		            path->name, path->congestion, log_value(why, sizeof why, strerror(-err)));
 	if (path->mark && setsockopt(fd, SOL_SOCKET, SO_MARK, &path->mark, sizeof path->mark) < 0)
 		return "mark";
 	if (path->interface[0] &&

@@ -92,8 +92,8 @@ static void on_stats(void *user)
 	log_event(LOG_LEVEL_INFO, "stats_intercept",
 	          "syns=%" PRIu64 " direct=%" PRIu64 " captured=%" PRIu64 " refused=%" PRIu64 " dropped=%" PRIu64
 	          " unparsed=%" PRIu64 " overruns=%" PRIu64,
-	          st->syns, st->verdicts[INTERCEPT_DIRECT], st->verdicts[INTERCEPT_CAPTURE], st->verdicts[INTERCEPT_REFUSE],
-	          st->verdicts[INTERCEPT_DROP], st->unparsed, st->overruns);
+	          st->syns, st->verdicts[INTERCEPT_DIRECT], st->verdicts[INTERCEPT_CAPTURE],
+	          st->verdicts[INTERCEPT_REFUSE], st->verdicts[INTERCEPT_DROP], st->unparsed, st->overruns);
 }
 
 static const struct daemon_ops daemon_ops = {.stop = on_stop, .busy = is_busy, .stats = on_stats};
@@ -111,9 +111,11 @@ static void open_sockets(struct tx_proxy *tx)
 	original_keep_syn(tx->listener.watcher.fd);
 	if (conf->method == CONF_CAPTURE_NONE)
 		return;
-	err = intercept_open(&tx->capture.intercept, loop, (uint16_t)conf->queue, conf->mark, &intercept_ops, &tx->capture);
+	err = intercept_open(&tx->capture.intercept, loop, (uint16_t)conf->queue, conf->mark, &intercept_ops,
+	                     &tx->capture);
 	if (err == -EPERM)
-		daemon_die(1, "queue %u: not permitted; start tx_proxy as root or with CAP_NET_ADMIN and CAP_NET_RAW", conf->queue);
+		daemon_die(1, "queue %u: not permitted; start tx_proxy as root or with CAP_NET_ADMIN and CAP_NET_RAW",
+		           conf->queue);
 	if (err)
 		daemon_die(1, "queue %u: %s", conf->queue,
 		           err == -EBUSY ? "another process has it; choose another capture.queue" : strerror(-err));
@@ -183,7 +185,8 @@ static void run(struct tx_proxy *tx)
 		daemon_die(1, "cannot start: %s", strerror(-err));
 	read_key(tx);
 	open_sockets(tx);
-	/* A verdict needs CAP_NET_ADMIN as long as there are verdicts; marks, devices and foreign addresses need CAP_NET_RAW. */
+	/* A verdict needs CAP_NET_ADMIN as long as there are verdicts; marks, devices and foreign addresses need
+	 * CAP_NET_RAW. */
 	err = privs_drop(PRIVS_CAP(CAP_NET_ADMIN) | PRIVS_CAP(CAP_NET_RAW));
 	if (err)
 		daemon_die(1, "cannot drop privileges: %s", strerror(-err));
@@ -226,8 +229,9 @@ int main(int argc, char **argv)
 {
 	static struct tx_proxy tx;
 	const char *rules = NULL;
-	const struct cmdline cmdline = {.program = "tx_proxy",
-	                                .summary = "Captures TCP connections and carries them to rx_proxy over all paths."};
+	const struct cmdline cmdline = {
+	        .program = "tx_proxy",
+	        .summary = "Captures TCP connections and carries them to rx_proxy over all paths."};
 	const struct cmdline_switch switches[] = {
 	        {.name = "rules",
 	         .value_name = "up|down|print",
@@ -235,7 +239,8 @@ int main(int argc, char **argv)
 	         .value = &rules},
 	        {.name = "make-key",
 	         .value_name = "FILE",
-	         .help = "write a new key for security.mode \"psk\" into a file of mode 600 that is not there yet; then exit",
+	         .help = "write a new key for security.mode \"psk\" into a file of mode 600 that is not there yet; "
+	                 "then exit",
 	         .act = make_key},
 	};
 	struct conf *conf = cmdline_load(&cmdline, argc, argv, CONF_TX_PROXY, switches, 2);

@@ -7,8 +7,8 @@
 /* Lets the connections of a listening socket keep their SYN, for original_isn. A kernel that cannot is no failure. */
 void original_keep_syn(int listener_fd);
 
-/* Sets *dst for the accepted socket `fd`: what conntrack remembers of a REDIRECT, or for TPROXY the local address itself.
- * With method none a connection made to `local_port` itself keeps that as its destination: rx_proxy's fixed one
+/* Sets *dst for the accepted socket `fd`: what conntrack remembers of a REDIRECT, or for TPROXY the local address
+ * itself. With method none a connection made to `local_port` itself keeps that as its destination: rx_proxy's fixed one
  * replaces it. 0; -ENOENT: nobody captured it, it was made to this port; or another negative errno. */
 int original_destination(int fd, enum conf_capture_method method, uint16_t local_port, struct addr *dst);
 

@@ -5,9 +5,9 @@
  *   [acked, sent)  in flight: each byte belongs to one record, which knows the stripe that carries it
  *   [sent, end)    pending: put in by the application, bound to no stripe yet (late binding)
  *
- * A record is the unit of reinjection: when the last stripe that carried it is lost, or it is held up, it is sent again with
- * the same bounds. The end of the direction (FIN) takes the offset `end`, as DATA_FIN does in RFC 8684, 3.3.3,
- * so that it is acknowledged like a byte.
+ * A record is the unit of reinjection: when the last stripe that carried it is lost, or it is held up, it is sent again
+ * with the same bounds. The end of the direction (FIN) takes the offset `end`, as DATA_FIN does in RFC 8684, 3.3.3, so
+ * that it is acknowledged like a byte.
  *
  * Knows no stripes (only their ids), no frames, no time but what it is told.
  */
@@ -18,7 +18,8 @@
 
 enum {
 	EGRESS_RECORDS_MAX = 16384, /* in flight at once: a peer's ingress never needs more ranges (RANGE_MAX) */
-	EGRESS_BACKLOG_BYTES = 524288 /* taken from the application and bound to no stripe: more would only be a queue */
+	EGRESS_BACKLOG_BYTES =
+	        524288 /* taken from the application and bound to no stripe: more would only be a queue */
 };
 
 struct egress_record {
@@ -37,16 +38,16 @@ struct egress {
 	uint64_t acked;
 	uint64_t sent;
 	uint64_t end;
-	uint64_t edge; /* offsets below it may be sent */
-	uint64_t reserved; /* pages reach to here between egress_reserve and egress_commit */
-	bool fin;      /* the application has ended this direction at `end` */
+	uint64_t edge;                 /* offsets below it may be sent */
+	uint64_t reserved;             /* pages reach to here between egress_reserve and egress_commit */
+	bool fin;                      /* the application has ended this direction at `end` */
 	struct egress_record *records; /* ring of record_capacity (a power of two), sorted by offset */
 	uint32_t record_first;
 	uint32_t record_count;
 	uint32_t record_capacity;
-	uint32_t lost;          /* records whose stripe is 0 */
-	uint64_t lost_from;     /* the first of them, if there is one, is record number lost_from or a later one */
-	uint64_t records_gone;  /* that were acknowledged: the i-th in the ring is number records_gone + i */
+	uint32_t lost;         /* records whose stripe is 0 */
+	uint64_t lost_from;    /* the first of them, if there is one, is record number lost_from or a later one */
+	uint64_t records_gone; /* that were acknowledged: the i-th in the ring is number records_gone + i */
 };
 
 /* What goes into one frame. */
@@ -54,7 +55,7 @@ struct egress_piece {
 	uint64_t offset;
 	uint32_t len;
 	bool fin;
-	uint32_t avoid_stripe; /* id of the stripe that carried it before; 0: none did */
+	uint32_t avoid_stripe;        /* id of the stripe that carried it before; 0: none did */
 	struct egress_record *record; /* NULL: new bytes; valid until the next call that changes records */
 };
 
@@ -85,7 +86,8 @@ bool egress_done(const struct egress *e);
 /* The piece to send next: first what was lost, then new bytes, at most max_len of these. False: nothing. */
 bool egress_next(const struct egress *e, uint32_t max_len, struct egress_piece *piece);
 
-/* `piece` is now on `stripe` (id ≥ 1). 0, or -ENOMEM (no record: the piece was not sent; EGRESS_RECORDS_MAX counts as such). */
+/* `piece` is now on `stripe` (id ≥ 1). 0, or -ENOMEM (no record: the piece was not sent; EGRESS_RECORDS_MAX counts as
+ * such). */
 int egress_sent(struct egress *e, struct egress_piece *piece, uint32_t stripe, uint64_t now_us);
 
 /* The i-th record in flight in order of offset, 0 ≤ i < record_count. */
@@ -97,7 +99,8 @@ void egress_mark_lost(struct egress *e, struct egress_record *record);
 /* Stripe `id` carries nothing any more: its records without a living copy wait for reinjection. Returns how many do. */
 uint32_t egress_stripe_lost(struct egress *e, uint32_t id);
 
-/* Data ack and right edge from the other proxy; stale ones are harmless. 0, or -EPROTO: acknowledges what was never sent. */
+/* Data ack and right edge from the other proxy; stale ones are harmless. 0, or -EPROTO: acknowledges what was never
+ * sent. */
 int egress_ack(struct egress *e, uint64_t offset, uint64_t edge);
 
 #endif

@@ -7,10 +7,10 @@
  *   FLOW_RESETTING RESET is to be sent or was sent; waits for GONE
  *   FLOW_ENDED     nothing more to do; freed by the next session_run
  *
- * The owner of the flow (common/io/app_io) calls the flow_… functions below with the application's socket at hand, and is
- * called back through struct session_ops (session.h), never from inside one of these functions. A flow is its owner's until one of:
- * flow_ended or flow_result with a failure was called back, flow_reset or flow_connected with a failure was called. After that the
- * owner must not use it again, and gets no callback.
+ * The owner of the flow (common/io/app_io) calls the flow_… functions below with the application's socket at hand, and
+ * is called back through struct session_ops (session.h), never from inside one of these functions. A flow is its
+ * owner's until one of: flow_ended or flow_result with a failure was called back, flow_reset or flow_connected with a
+ * failure was called. After that the owner must not use it again, and gets no callback.
  */
 #ifndef PAIR_CORE_FLOW_H
 #define PAIR_CORE_FLOW_H
@@ -29,7 +29,7 @@ struct flow {
 	void *user; /* the owner's; NULL: it has gone */
 	uint32_t id;
 	enum flow_state state;
-	enum reset_reason reason;    /* why it ended; RESET_NONE: both directions ended in order */
+	enum reset_reason reason;     /* why it ended; RESET_NONE: both directions ended in order */
 	enum open_status open_status; /* valid from FLOW_OPEN on, or with event RESULT */
 	struct syn syn;
 	struct egress egress;
@@ -46,32 +46,29 @@ struct flow {
 	uint8_t turn_list;                        /* 0: in none */
 	int32_t turn_bytes;                       /* what is left of its turn (deficit round robin) */
 
-	uint32_t open_stripes[2];  /* stripes that OPEN was sent on: until its result is here, DATA must follow on one of them */
-	uint64_t asked_us;         /* when OPEN or RESET went out last, to be repeated until answered; 0: not yet */
-	int32_t express_bytes;     /* what it may still send as a small flow; full again when nothing is in flight */
+	uint32_t open_stripes[2]; /* stripes that OPEN was sent on: until its result is here, DATA must follow on one of
+	                             them */
+	uint64_t asked_us;        /* when OPEN or RESET went out last, to be repeated until answered; 0: not yet */
+	int32_t express_bytes;    /* what it may still send as a small flow; full again when nothing is in flight */
 
-	uint32_t window_bytes;     /* wish for the ingress window, grown by measurement */
-	uint64_t promised_bytes;   /* see session_window.c: of the session's ingress memory, held for this flow's window */
-	uint32_t result_stripe;    /* id of the stripe that OPEN_RESULT was sent on last; 0: none */
-	uint32_t ack_stripe;       /* and of ACK's */
-	uint64_t acked;            /* data ack last sent */
-	uint64_t ack_due_us;       /* when an ack must go at the latest; 0: none is owed */
+	uint32_t window_bytes; /* wish for the ingress window, grown by measurement */
+	uint64_t
+	        promised_bytes; /* see session_window.c: of the session's ingress memory, held for this flow's window */
+	uint32_t result_stripe; /* id of the stripe that OPEN_RESULT was sent on last; 0: none */
+	uint32_t ack_stripe;    /* and of ACK's */
+	uint64_t acked;         /* data ack last sent */
+	uint64_t ack_due_us;    /* when an ack must go at the latest; 0: none is owed */
 	struct flow *ack_next, *ack_prev;
 	uint8_t resets_sent;
-	bool readable_told;        /* flow_readable was called and not all was taken since */
-	bool app_waits;            /* the owner found no room: gets flow_writable when there is some */
+	bool readable_told; /* flow_readable was called and not all was taken since */
+	bool app_waits;     /* the owner found no room: gets flow_writable when there is some */
 };
 
-enum {
-	FLOW_CONTROL_OPEN = 1,
-	FLOW_CONTROL_RESULT = 2,
-	FLOW_CONTROL_ACK = 4,
-	FLOW_CONTROL_RESET = 8
-};
+enum { FLOW_CONTROL_OPEN = 1, FLOW_CONTROL_RESULT = 2, FLOW_CONTROL_ACK = 4, FLOW_CONTROL_RESET = 8 };
 
 enum {
-	FLOW_EVENT_OPEN = 1,     /* server role: a new flow */
-	FLOW_EVENT_RESULT = 2,   /* client role: OPEN_RESULT came */
+	FLOW_EVENT_OPEN = 1,   /* server role: a new flow */
+	FLOW_EVENT_RESULT = 2, /* client role: OPEN_RESULT came */
 	FLOW_EVENT_READABLE = 4,
 	FLOW_EVENT_WRITABLE = 8,
 	FLOW_EVENT_ENDED = 16
@@ -79,8 +76,9 @@ enum {
 
 /* --- From the application's socket to the stripes ---------------------------------------------------------------- */
 
-/* Free space for at most `len` bytes of the application's, as up to `max` slices. Returns the number of slices; 0: no room now (window, or
- * memory): stop reading, flow_writable comes. Every call that returned > 0 must be followed by flow_commit. */
+/* Free space for at most `len` bytes of the application's, as up to `max` slices. Returns the number of slices; 0: no
+ * room now (window, or memory): stop reading, flow_writable comes. Every call that returned > 0 must be followed by
+ * flow_commit. */
 unsigned flow_reserve(struct flow *flow, size_t len, struct iovec *slices, unsigned max);
 /* `len` bytes (may be 0) were put into the slices, in order. */
 void flow_commit(struct flow *flow, size_t len);

@@ -14,23 +14,23 @@ enum { WINDOW_SCALE_NONE = 255, WINDOW_SCALE_MAX = 14 /* RFC 7323, 2.3 */ };
 struct layout {
 	const char *name;
 	uint8_t fixed_len;
-	uint8_t flags;     /* those allowed */
+	uint8_t flags; /* those allowed */
 	bool has_flow;
 	bool has_payload;
 };
 
 static const struct layout layouts[] = {
-	[FRAME_HELLO] = {"HELLO", 44, 0, false, false},
-	[FRAME_WELCOME] = {"WELCOME", 20, 0, false, false},
-	[FRAME_PING] = {"PING", 8, 0, false, false},
-	[FRAME_PONG] = {"PONG", 8, 0, false, false},
-	[FRAME_GOAWAY] = {"GOAWAY", 0, 0, false, false},
-	[FRAME_OPEN] = {"OPEN", OPEN_FIXED_IPV4, FRAME_FLAG_COPY, true, true},
-	[FRAME_OPEN_RESULT] = {"OPEN_RESULT", 12, 0, true, false},
-	[FRAME_DATA] = {"DATA", FRAME_DATA_FIXED_BYTES, FRAME_FLAG_FIN | FRAME_FLAG_COPY, true, true},
-	[FRAME_ACK] = {"ACK", 16, 0, true, false},
-	[FRAME_RESET] = {"RESET", 4, 0, true, false},
-	[FRAME_GONE] = {"GONE", 0, 0, true, false},
+        [FRAME_HELLO] = {"HELLO", 44, 0, false, false},
+        [FRAME_WELCOME] = {"WELCOME", 20, 0, false, false},
+        [FRAME_PING] = {"PING", 8, 0, false, false},
+        [FRAME_PONG] = {"PONG", 8, 0, false, false},
+        [FRAME_GOAWAY] = {"GOAWAY", 0, 0, false, false},
+        [FRAME_OPEN] = {"OPEN", OPEN_FIXED_IPV4, FRAME_FLAG_COPY, true, true},
+        [FRAME_OPEN_RESULT] = {"OPEN_RESULT", 12, 0, true, false},
+        [FRAME_DATA] = {"DATA", FRAME_DATA_FIXED_BYTES, FRAME_FLAG_FIN | FRAME_FLAG_COPY, true, true},
+        [FRAME_ACK] = {"ACK", 16, 0, true, false},
+        [FRAME_RESET] = {"RESET", 4, 0, true, false},
+        [FRAME_GONE] = {"GONE", 0, 0, true, false},
 };
 
 #define LAYOUT_COUNT (sizeof layouts / sizeof layouts[0])

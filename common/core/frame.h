@@ -28,9 +28,9 @@ enum { FRAME_FIRST_WINDOW_BYTES = 32768 };
 #define FRAME_OFFSET_MAX ((uint64_t)1 << 62)
 
 enum frame_type {
-	FRAME_HELLO = 1,       /* first frame on a stripe, from its dialler */
-	FRAME_WELCOME = 2,     /* first frame back, from its acceptor */
-	FRAME_PING = 3,        /* asks for a PONG with the same token */
+	FRAME_HELLO = 1,   /* first frame on a stripe, from its dialler */
+	FRAME_WELCOME = 2, /* first frame back, from its acceptor */
+	FRAME_PING = 3,    /* asks for a PONG with the same token */
 	FRAME_PONG = 4,
 	FRAME_GOAWAY = 5,      /* no new flows, please: the sender is going to end */
 	FRAME_OPEN = 6,        /* tx → rx: a new flow; payload: its first bytes, at offset 0 */
@@ -42,7 +42,8 @@ enum frame_type {
 };
 
 enum {
-	FRAME_FLAG_FIN = 1, /* DATA: the direction ends after this payload; the end takes one offset (RFC 8684, DATA_FIN) */
+	FRAME_FLAG_FIN =
+	        1, /* DATA: the direction ends after this payload; the end takes one offset (RFC 8684, DATA_FIN) */
 	FRAME_FLAG_COPY = 2 /* DATA, OPEN: sent on another stripe as well; needs no GONE */
 };
 
@@ -58,12 +59,12 @@ enum open_status {
 };
 
 enum reset_reason {
-	RESET_NONE = 0,       /* not on the wire */
-	RESET_BY_APP = 1,     /* the application's socket was reset */
-	RESET_TIMED_OUT = 2,  /* the application's socket timed out */
-	RESET_ABORTED = 3,    /* the proxy gave the flow up: limit, deadline, shutdown */
-	RESET_PROTOCOL = 4,   /* the other proxy broke the flow's rules */
-	RESET_SESSION = 5,    /* the session was lost: not on the wire */
+	RESET_NONE = 0,      /* not on the wire */
+	RESET_BY_APP = 1,    /* the application's socket was reset */
+	RESET_TIMED_OUT = 2, /* the application's socket timed out */
+	RESET_ABORTED = 3,   /* the proxy gave the flow up: limit, deadline, shutdown */
+	RESET_PROTOCOL = 4,  /* the other proxy broke the flow's rules */
+	RESET_SESSION = 5,   /* the session was lost: not on the wire */
 	RESET_REASON_COUNT
 };
 
@@ -73,11 +74,11 @@ enum { FRAME_MAGIC = 0x50616972 }; /* "Pair" */
 
 /* What a dialler says of a new stripe. */
 struct hello {
-	uint8_t session[FRAME_ID_BYTES]; /* chosen at random by tx_proxy */
-	uint16_t path;                   /* 0..15: index in the dialler's list of paths */
-	uint16_t index;                  /* 0..63: of the stripe on its path */
-	uint16_t stripes;                /* 1..64: how many the path has */
-	bool backup;                     /* the path carries data only while no other can */
+	uint8_t session[FRAME_ID_BYTES];         /* chosen at random by tx_proxy */
+	uint16_t path;                           /* 0..15: index in the dialler's list of paths */
+	uint16_t index;                          /* 0..63: of the stripe on its path */
+	uint16_t stripes;                        /* 1..64: how many the path has */
+	bool backup;                             /* the path carries data only while no other can */
 	char congestion[FRAME_CONGESTION_BYTES]; /* congestion control wished for at the far end too; "": its default.
 	                                          * Lower case letters, digits, _ and -; NUL-terminated */
 };
@@ -126,8 +127,8 @@ struct frame_header {
  * Returns their length. The values must be in range: that is the caller's duty (asserted). */
 uint32_t frame_encode_head(uint8_t out[FRAME_HEAD_MAX], const struct frame *f);
 
-/* Decodes FRAME_HEADER_BYTES at `bytes`. For OPEN, fixed_len is that of an IPv4 OPEN until frame_open_fixed_len has seen
- * more. NULL: fine; else why the frame is refused, a static text for the log. */
+/* Decodes FRAME_HEADER_BYTES at `bytes`. For OPEN, fixed_len is that of an IPv4 OPEN until frame_open_fixed_len has
+ * seen more. NULL: fine; else why the frame is refused, a static text for the log. */
 const char *frame_decode_header(struct frame_header *header, const uint8_t *bytes);
 
 /* OPEN's fixed part has 28 or 52 bytes, told by its first byte: sets the lengths in `header`. NULL or a reason. */

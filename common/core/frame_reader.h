@@ -1,9 +1,9 @@
 /* frame_reader: a stripe's incoming bytes → frames, piece by piece, without ever holding a payload.
  *
  * Payload is handed on as it arrives: a DATA frame of 60 kB that comes in three reads gives three frames of type DATA
- * with consecutive offsets, FIN only on the last; an OPEN with payload gives the OPEN (without payload) and then DATA at
- * offset 0. So a reader costs a few dozen bytes whatever the peer announces, and what a dying stripe
- * delivered of a frame counts.
+ * with consecutive offsets, FIN only on the last; an OPEN with payload gives the OPEN (without payload) and then DATA
+ * at offset 0. So a reader costs a few dozen bytes whatever the peer announces, and what a dying stripe delivered of a
+ * frame counts.
  *
  * The first error is sticky: the stream has no way to find the next frame, so the stripe must be closed.
  */
@@ -29,11 +29,12 @@ void frame_reader_init(struct frame_reader *r);
  * 0: all bytes taken, more are needed. -EPROTO: r->error tells why; *at is undefined. */
 int frame_reader_next(struct frame_reader *r, const uint8_t **at, const uint8_t *end, struct frame *f);
 
-/* Payload that comes next, before any further frame: its flow, the offset of its first byte and how many bytes are still to come.
- * 0 when a frame's head comes next. */
+/* Payload that comes next, before any further frame: its flow, the offset of its first byte and how many bytes are
+ * still to come. 0 when a frame's head comes next. */
 uint32_t frame_reader_payload(const struct frame_reader *r, uint32_t *flow, uint64_t *offset);
 
-/* `len` ≤ frame_reader_payload bytes of it were taken past the reader: `f` becomes the piece they make, with payload NULL. */
+/* `len` ≤ frame_reader_payload bytes of it were taken past the reader: `f` becomes the piece they make, with payload
+ * NULL. */
 void frame_reader_took(struct frame_reader *r, uint32_t len, struct frame *f);
 
 #endif

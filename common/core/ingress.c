@@ -79,7 +79,8 @@ int ingress_put(struct ingress *in, uint64_t offset, const uint8_t *bytes, uint3
 	return changed;
 }
 
-unsigned ingress_place(struct ingress *in, uint64_t offset, uint32_t len, struct iovec *slices, unsigned max, size_t *bytes)
+unsigned ingress_place(struct ingress *in, uint64_t offset, uint32_t len, struct iovec *slices, unsigned max,
+                       size_t *bytes)
 {
 	struct range gap;
 	uint64_t to = offset + len;
@@ -104,7 +105,8 @@ uint64_t ingress_readable(const struct ingress *in)
 unsigned ingress_peek(const struct ingress *in, struct iovec *slices, unsigned max)
 {
 	size_t covered;
-	return page_store_slices(&in->store, in->delivered, in->delivered + ingress_readable(in), slices, max, &covered);
+	return page_store_slices(&in->store, in->delivered, in->delivered + ingress_readable(in), slices, max,
+	                         &covered);
 }
 
 void ingress_consume(struct ingress *in, uint64_t len)

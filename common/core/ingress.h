@@ -23,23 +23,26 @@ struct ingress {
 	uint64_t next;    /* the data ack; after the FIN arrived in order: end + 1 */
 	uint64_t highest; /* one past the highest byte that has arrived */
 	uint64_t edge;
-	uint64_t end;     /* offset of the FIN; UINT64_MAX: not known yet */
-	bool end_taken;   /* the application was told the end */
+	uint64_t end;   /* offset of the FIN; UINT64_MAX: not known yet */
+	bool end_taken; /* the application was told the end */
 };
 
 void ingress_init(struct ingress *in, struct page_pool *pool);
 void ingress_fini(struct ingress *in);
 
 /* Bytes at `offset`, and with `fin` the direction's end after them.
- * 1: something new arrived. 0: all of it was known. -EPROTO: beyond the window, beyond the end, another end than before,
- * or more than RANGE_MAX pieces with gaps between them. -ENOMEM: what found no page is not remembered as arrived. */
+ * 1: something new arrived. 0: all of it was known. -EPROTO: beyond the window, beyond the end, another end than
+ * before, or more than RANGE_MAX pieces with gaps between them. -ENOMEM: what found no page is not remembered as
+ * arrived. */
 int ingress_put(struct ingress *in, uint64_t offset, const uint8_t *bytes, uint32_t len, bool fin);
 
-/* Where bytes that are about to come at `offset` belong, so that they can be read from the socket right into their place: up to
- * `max` slices for at most `len` bytes; *bytes gets how many they take. 0: not all of it is new or allowed, or there is no
- * page: ingress_put shall sort it out. */
-unsigned ingress_place(struct ingress *in, uint64_t offset, uint32_t len, struct iovec *slices, unsigned max, size_t *bytes);
-/* `len` bytes were put there, `fin` as in ingress_put. Nothing may have been put in or consumed in between. Returns as ingress_put. */
+/* Where bytes that are about to come at `offset` belong, so that they can be read from the socket right into their
+ * place: up to `max` slices for at most `len` bytes; *bytes gets how many they take. 0: not all of it is new or
+ * allowed, or there is no page: ingress_put shall sort it out. */
+unsigned ingress_place(struct ingress *in, uint64_t offset, uint32_t len, struct iovec *slices, unsigned max,
+                       size_t *bytes);
+/* `len` bytes were put there, `fin` as in ingress_put. Nothing may have been put in or consumed in between. Returns as
+ * ingress_put. */
 int ingress_placed(struct ingress *in, uint64_t offset, uint32_t len, bool fin);
 
 /* Bytes in order that wait for the application. */

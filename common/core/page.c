@@ -129,8 +129,8 @@ uint8_t *page_store_at(const struct page_store *store, uint64_t offset, size_t *
 	return found->bytes + in_page;
 }
 
-unsigned page_store_slices(const struct page_store *store, uint64_t from, uint64_t to, struct iovec *slices, unsigned max,
-                           size_t *covered)
+unsigned page_store_slices(const struct page_store *store, uint64_t from, uint64_t to, struct iovec *slices,
+                           unsigned max, size_t *covered)
 {
 	unsigned count = 0;
 	*covered = 0;
@@ -170,7 +170,8 @@ static void drop(struct page_store *store, uint64_t page_number)
 void page_store_trim(struct page_store *store, uint64_t from, uint64_t to)
 {
 	uint64_t first = (from + PAGE_BYTES - 1) / PAGE_BYTES;
-	uint64_t slots_end = store->low / PAGE_BYTES + store->slot_count; /* slots of page numbers from here on are others' */
+	uint64_t slots_end =
+	        store->low / PAGE_BYTES + store->slot_count; /* slots of page numbers from here on are others' */
 	for (uint64_t n = first; n * PAGE_BYTES < to && n < slots_end; n++)
 		drop(store, n);
 }

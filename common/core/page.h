@@ -1,9 +1,9 @@
 /* page: bytes of one direction of one flow, addressed by joint offset, in pages from a bounded pool.
  *
- * A page_pool bounds the memory of one session in one sense (egress or ingress). A page_store maps a moving range of offsets
- * to pages: pages come when bytes are put in and go when the range's low end passes them, so an idle flow
- * holds none. Pages are counted references: a stripe's output keeps a page alive while it is being written.
- * Not thread safe: pool, stores and stripes belong to one engine.
+ * A page_pool bounds the memory of one session in one sense (egress or ingress). A page_store maps a moving range of
+ * offsets to pages: pages come when bytes are put in and go when the range's low end passes them, so an idle flow holds
+ * none. Pages are counted references: a stripe's output keeps a page alive while it is being written. Not thread safe:
+ * pool, stores and stripes belong to one engine.
  */
 #ifndef PAIR_CORE_PAGE_H
 #define PAIR_CORE_PAGE_H
@@ -30,10 +30,11 @@ struct page_pool {
 
 struct page_store {
 	struct page_pool *pool;
-	struct page **slots;  /* page number n is at slots[n & (slot_count − 1)]; NULL: no page there */
-	uint32_t slot_count;  /* 0 or a power of two */
-	uint32_t page_count;  /* slots that hold a page */
-	uint64_t low;         /* first offset that is kept; all slots' pages hold offsets in [low, low + slot_count × PAGE_BYTES) */
+	struct page **slots; /* page number n is at slots[n & (slot_count − 1)]; NULL: no page there */
+	uint32_t slot_count; /* 0 or a power of two */
+	uint32_t page_count; /* slots that hold a page */
+	uint64_t low;        /* first offset that is kept; all slots' pages hold offsets in [low, low + slot_count ×
+	                        PAGE_BYTES) */
 };
 
 void page_pool_init(struct page_pool *pool, size_t limit_pages);
@@ -55,13 +56,13 @@ void page_store_fini(struct page_store *store);
  * then stay. */
 int page_store_reserve(struct page_store *store, uint64_t from, uint64_t to);
 
-/* The bytes from `offset` on that lie together in one page, at most `len`; sets *page (may be NULL) to it, unreferenced.
- * The page must exist. The pointer lives until the store's low end passes it. */
+/* The bytes from `offset` on that lie together in one page, at most `len`; sets *page (may be NULL) to it,
+ * unreferenced. The page must exist. The pointer lives until the store's low end passes it. */
 uint8_t *page_store_at(const struct page_store *store, uint64_t offset, size_t *len, struct page **page);
 
 /* Up to `max` slices that cover [from, to), which must be there. Returns how many; *covered gets their bytes. */
-unsigned page_store_slices(const struct page_store *store, uint64_t from, uint64_t to, struct iovec *slices, unsigned max,
-                           size_t *covered);
+unsigned page_store_slices(const struct page_store *store, uint64_t from, uint64_t to, struct iovec *slices,
+                           unsigned max, size_t *covered);
 
 /* Copies in; the pages must exist. */
 void page_store_write(struct page_store *store, uint64_t offset, const uint8_t *bytes, size_t len);

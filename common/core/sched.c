@@ -52,7 +52,8 @@ int sched_pick(const struct sched_choice *choices, size_t count, enum sched_clas
 	return -1;
 }
 
-bool sched_blocks(const struct sched_choice *choices, size_t count, size_t index, uint32_t len_bytes, uint64_t window_bytes)
+bool sched_blocks(const struct sched_choice *choices, size_t count, size_t index, uint32_t len_bytes,
+                  uint64_t window_bytes)
 {
 	uint64_t own_us = sched_delivery_us(&choices[index], len_bytes);
 	uint64_t best_us = own_us, others_Bps = 0;

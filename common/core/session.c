@@ -94,7 +94,8 @@ static struct flow **bucket_of(const struct session *session, uint32_t id)
 	return &session->hash[slot_of(id, session->hash_size)];
 }
 
-/* Every frame would go along the chain. With as many buckets as flows, only ids that were picked for it make one so long. */
+/* Every frame would go along the chain. With as many buckets as flows, only ids that were picked for it make one so
+ * long. */
 static bool chain_is_full(const struct session *session, uint32_t id)
 {
 	unsigned length = 0;
@@ -190,7 +191,8 @@ void session_reset_all(struct session *session, enum reset_reason reason)
 	session->reply_count = 0;
 }
 
-/* --- What waits: events for the owner, control frames for the other side --------------------------------------------*/
+/* --- What waits: events for the owner, control frames for the other side
+ * --------------------------------------------*/
 
 void session_add_event(struct flow *flow, uint8_t event)
 {
@@ -466,7 +468,8 @@ static void make_callbacks(struct flow *flow, uint8_t events)
 	}
 	if (!flow->user)
 		return;
-	if (events & FLOW_EVENT_READABLE && flow->state == FLOW_OPEN && !flow->readable_told && (ingress_readable(&flow->ingress) || flow_at_end(flow))) {
+	if (events & FLOW_EVENT_READABLE && flow->state == FLOW_OPEN && !flow->readable_told &&
+	    (ingress_readable(&flow->ingress) || flow_at_end(flow))) {
 		flow->readable_told = true;
 		ops->flow_readable(session->user, flow);
 	}

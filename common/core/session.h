@@ -1,7 +1,7 @@
 /* session: the engine. The association of one tx_proxy with one rx_proxy: all flows, all stripes, and every decision.
  *
- * No sockets, no clock, no logging: bytes and now_us (monotonic, µs, > 0, never going back) come in; frames go to the stripes'
- * outputs; what the owner must know goes through struct session_ops. One instance is one thread's; no globals.
+ * No sockets, no clock, no logging: bytes and now_us (monotonic, µs, > 0, never going back) come in; frames go to the
+ * stripes' outputs; what the owner must know goes through struct session_ops. One instance is one thread's; no globals.
  *
  * One round of the owner's loop:
  *     session_stripe_in(…) for what was read from stripes
@@ -10,14 +10,13 @@
  *                          calls stripe_output for each stripe with something to write
  *     sleep until a socket is ready or session_next_us
  *
- * Callbacks are made from session_run only, so none of the calls above ever calls back; the one exception is `event`, which only
- * takes note. A callback may call any flow_… function and session_stripe_lost; none may call session_free or session_run.
- * A flow's user pointer must not be NULL: the engine takes NULL for "the owner has gone".
+ * Callbacks are made from session_run only, so none of the calls above ever calls back; the one exception is `event`,
+ * which only takes note. A callback may call any flow_… function and session_stripe_lost; none may call session_free or
+ * session_run. A flow's user pointer must not be NULL: the engine takes NULL for "the owner has gone".
  *
- * Memory: limits.memory_bytes bounds the session: 7/16 of it for pages of egress, 7/16 for pages of ingress, the rest for what
- * keeps account of them. Ingress memory is promised
- * before it is advertised as a window, so what may arrive always has room; egress memory is
- * taken when the application's bytes are read, and when it ends reading stops.
+ * Memory: limits.memory_bytes bounds the session: 7/16 of it for pages of egress, 7/16 for pages of ingress, the rest
+ * for what keeps account of them. Ingress memory is promised before it is advertised as a window, so what may arrive
+ * always has room; egress memory is taken when the application's bytes are read, and when it ends reading stops.
  */
 #ifndef PAIR_CORE_SESSION_H
 #define PAIR_CORE_SESSION_H
@@ -31,18 +30,18 @@ enum session_role {
 };
 
 enum session_event {
-	SESSION_UP,     /* the first stripe is up */
-	SESSION_DOWN,   /* no stripe is up; flows wait */
-	SESSION_LOST,   /* down for longer than the timeout: every flow was reset */
+	SESSION_UP,      /* the first stripe is up */
+	SESSION_DOWN,    /* no stripe is up; flows wait */
+	SESSION_LOST,    /* down for longer than the timeout: every flow was reset */
 	SESSION_RENEWED, /* client: the other side restarted and knows nothing of before: every flow was reset */
-	SESSION_GOAWAY, /* the other side wants no new flows */
+	SESSION_GOAWAY,  /* the other side wants no new flows */
 	SESSION_PATH_UP, /* `path`: its first stripe is up */
 	SESSION_PATH_DOWN,
 	SESSION_STRIPE_UP, /* `stripe` is set in these */
 	SESSION_STRIPE_STALE,
 	SESSION_STRIPE_BACK, /* was stale, works again */
 	SESSION_FLOW_BROKEN, /* the other side broke the rules of flow `flow`: it was reset; `text` tells how */
-	SESSION_LIMIT   /* server: an OPEN was refused because of a limit */
+	SESSION_LIMIT        /* server: an OPEN was refused because of a limit */
 };
 
 struct session_event_info {
@@ -69,7 +68,8 @@ struct session_ops {
 	void (*flow_readable)(void *user, struct flow *flow);
 	/* flow_reserve gave nothing before; it may now. */
 	void (*flow_writable)(void *user, struct flow *flow);
-	/* the flow's last call. RESET_NONE: both directions ended and everything was acknowledged: close the socket in order. Else: reset it. */
+	/* the flow's last call. RESET_NONE: both directions ended and everything was acknowledged: close the socket in
+	 * order. Else: reset it. */
 	void (*flow_ended)(void *user, struct flow *flow, enum reset_reason reason);
 	/* the stripe's output has something to write, or stripe->error was set: close it then. */
 	void (*stripe_output)(void *user, struct stripe *stripe);
@@ -86,7 +86,7 @@ struct session_config {
 };
 
 struct session_stats {
-	uint32_t flows;            /* in the table, those being reset included */
+	uint32_t flows; /* in the table, those being reset included */
 	uint32_t stripes_up;
 	uint64_t flows_opened, flows_ended, flows_reset;
 	uint64_t bytes_in, bytes_out; /* application payload delivered / taken */
@@ -103,18 +103,20 @@ void session_free(struct session *session);
 
 /* --- Stripes ----------------------------------------------------------------------------------------------------- */
 
-/* Client: the TCP connection for the stripe that `hello` describes is there (and authenticated): HELLO goes out, with the
- * session's own id in place of hello->session. NULL: no memory, or SESSION_STRIPES_MAX reached. */
+/* Client: the TCP connection for the stripe that `hello` describes is there (and authenticated): HELLO goes out, with
+ * the session's own id in place of hello->session. NULL: no memory, or SESSION_STRIPES_MAX reached. */
 struct stripe *session_stripe_dialled(struct session *session, const struct hello *hello, void *user, uint64_t now_us);
 /* Server: `hello` came on a new connection: WELCOME goes out. NULL: as above. */
 struct stripe *session_stripe_accepted(struct session *session, const struct hello *hello, void *user, uint64_t now_us);
 enum { SESSION_STRIPES_MAX = 256, SESSION_PATHS_MAX = 16 };
 
-/* Bytes from the stripe's socket, all taken. 0, or -EPROTO: stripe->error tells why; close it (and call session_stripe_lost). */
+/* Bytes from the stripe's socket, all taken. 0, or -EPROTO: stripe->error tells why; close it (and call
+ * session_stripe_lost). */
 int session_stripe_in(struct stripe *stripe, const uint8_t *bytes, size_t len, uint64_t now_us);
-/* Where the next bytes of the stripe belong, when the rest of a DATA payload is coming: up to `max` slices, *bytes gets what they
- * hold. 0: not known; read into a buffer. What is read into the slices must be told with session_stripe_placed before
- * anything else is done with the session. It saves one copy of every byte on fast links. */
+/* Where the next bytes of the stripe belong, when the rest of a DATA payload is coming: up to `max` slices, *bytes gets
+ * what they hold. 0: not known; read into a buffer. What is read into the slices must be told with
+ * session_stripe_placed before anything else is done with the session. It saves one copy of every byte on fast links.
+ */
 unsigned session_stripe_place(struct stripe *stripe, struct iovec *slices, unsigned max, size_t *bytes);
 /* `len` bytes were read into them, in order. Returns as session_stripe_in. */
 int session_stripe_placed(struct stripe *stripe, size_t len, uint64_t now_us);
@@ -128,20 +130,22 @@ void session_stripe_lost(struct stripe *stripe, uint64_t now_us);
 
 /* Client: whether a new flow would be served now: a stripe is up and answers, no GOAWAY, no limit reached. */
 bool session_can_open(const struct session *session);
-/* Client: a new flow; OPEN goes out with the next session_run, and behind it, before its answer, what the application puts in.
- * NULL: session_can_open is false, or memory is short. */
+/* Client: a new flow; OPEN goes out with the next session_run, and behind it, before its answer, what the application
+ * puts in. NULL: session_can_open is false, or memory is short. */
 struct flow *session_open(struct session *session, const struct syn *syn, void *user, uint64_t now_us);
 /* Server: refuse further flows; tell the other side so. Client: likewise, for its own. */
 void session_goaway(struct session *session, uint64_t now_us);
 
 /* --- Time -------------------------------------------------------------------------------------------------------- */
 
-/* Callbacks, timers, and binding of what is to be sent. Call it once a round; it is cheap when there is nothing to do. */
+/* Callbacks, timers, and binding of what is to be sent. Call it once a round; it is cheap when there is nothing to do.
+ */
 void session_run(struct session *session, uint64_t now_us);
 /* When session_run must be called at the latest, even if nothing happens; UINT64_MAX: never. */
 uint64_t session_next_us(const struct session *session);
 
-/* Ends a session without a stripe as if its timeout were over: every flow is reset, SESSION_LOST told; callbacks follow with session_run. */
+/* Ends a session without a stripe as if its timeout were over: every flow is reset, SESSION_LOST told; callbacks follow
+ * with session_run. */
 void session_expire(struct session *session, uint64_t now_us);
 
 void session_get_stats(const struct session *session, struct session_stats *stats);

@@ -22,7 +22,8 @@ struct flow *session_open(struct session *session, const struct syn *syn, void *
 
 static bool may_send_data(const struct flow *flow)
 {
-	/* DATA may not come before OPEN: until its result is here, an OPEN must have gone out (session_out.c pins the stripe). */
+	/* DATA may not come before OPEN: until its result is here, an OPEN must have gone out (session_out.c pins the
+	 * stripe). */
 	if (flow->state == FLOW_OPENING)
 		return flow->open_stripes[0] || flow->open_stripes[1];
 	return flow->state == FLOW_OPEN;
@@ -157,9 +158,9 @@ static bool live(const struct flow *flow)
 	return flow->state == FLOW_OPEN || flow->state == FLOW_OPENING;
 }
 
-/* What the pool lets the flow take. A page is held back for every flow; beyond that a flow may hold no more than what is
- * still free, so that the pool is shared among whatever number of flows want it (dynamic thresholds, Choudhury and Hahne,
- * IEEE/ACM ToN 1998). */
+/* What the pool lets the flow take. A page is held back for every flow; beyond that a flow may hold no more than what
+ * is still free, so that the pool is shared among whatever number of flows want it (dynamic thresholds, Choudhury and
+ * Hahne, IEEE/ACM ToN 1998). */
 static size_t pool_bytes(const struct flow *flow)
 {
 	const struct page_pool *pool = &flow->session->egress_pool;

@@ -1,5 +1,5 @@
-/* Frames from stripes → flows. Everything here comes from the network: what breaks the rules of the stripe closes the stripe, what breaks the
- * rules of a flow resets the flow, and nothing else is harmed. */
+/* Frames from stripes → flows. Everything here comes from the network: what breaks the rules of the stripe closes the
+ * stripe, what breaks the rules of a flow resets the flow, and nothing else is harmed. */
 #include "session_internal.h"
 
 #include <errno.h>
@@ -18,8 +18,9 @@ static void take_data(struct flow *flow, const struct frame *f)
 {
 	struct session *session = flow->session;
 	bool fin = f->flags & FRAME_FLAG_FIN;
-	int err = f->payload || !f->payload_len ? ingress_put(&flow->ingress, f->offset, f->payload, f->payload_len, fin)
-	                                        : ingress_placed(&flow->ingress, f->offset, f->payload_len, fin);
+	int err = f->payload || !f->payload_len
+	                  ? ingress_put(&flow->ingress, f->offset, f->payload, f->payload_len, fin)
+	                  : ingress_placed(&flow->ingress, f->offset, f->payload_len, fin);
 	if (err == -EPROTO) {
 		flow_break(flow, RESET_PROTOCOL, "data beyond the window or the end, or too scattered");
 		return;
@@ -84,7 +85,9 @@ static int in_ack(struct stripe *stripe, const struct frame *f)
 {
 	struct flow *flow = session_find_flow(stripe->session, f->flow);
 	if (!flow)
-		return session_has_seen(stripe->session, f->flow) ? 0 : refuse(stripe, "ACK for a flow that was never opened");
+		return session_has_seen(stripe->session, f->flow)
+		               ? 0
+		               : refuse(stripe, "ACK for a flow that was never opened");
 	if (flow->state == FLOW_OPEN || flow->state == FLOW_OPENING)
 		take_ack(flow, f->ack.offset, f->ack.edge);
 	return 0;
@@ -111,7 +114,8 @@ static int in_open(struct stripe *stripe, const struct frame *f)
 	if (!session->goaway_sent)
 		flow = session_add_flow(session, f->flow, &f->open.syn, FLOW_CONNECTING);
 	if (!flow) {
-		session_tell(session, SESSION_LIMIT, stripe, f->flow, session->goaway_sent ? "ending" : "flows or memory");
+		session_tell(session, SESSION_LIMIT, stripe, f->flow,
+		             session->goaway_sent ? "ending" : "flows or memory");
 		session_add_reply(session, FRAME_OPEN_RESULT, f->flow, OPEN_LIMIT);
 		return 0;
 	}
@@ -127,7 +131,9 @@ static int in_open_result(struct stripe *stripe, const struct frame *f)
 		return refuse(stripe, "OPEN_RESULT from the dialling side");
 	struct flow *flow = session_find_flow(session, f->flow);
 	if (!flow)
-		return session_has_seen(session, f->flow) ? 0 : refuse(stripe, "OPEN_RESULT for a flow that was never opened");
+		return session_has_seen(session, f->flow)
+		               ? 0
+		               : refuse(stripe, "OPEN_RESULT for a flow that was never opened");
 	if (flow->state == FLOW_RESETTING && f->result.status != OPEN_CONNECTED) {
 		flow_finish(flow, flow->reason);
 		return 0;
@@ -171,7 +177,8 @@ static int in_gone(struct stripe *stripe, const struct frame *f)
 		flow->open_status = OPEN_FAILED;
 		session_add_event(flow, FLOW_EVENT_RESULT);
 		flow_finish(flow, RESET_ABORTED);
-	} else if (flow->state == FLOW_OPEN && e->fin && e->sent == e->end + 1 && flow->ingress.next > flow->ingress.end) {
+	} else if (flow->state == FLOW_OPEN && e->fin && e->sent == e->end + 1 &&
+	           flow->ingress.next > flow->ingress.end) {
 		/* A flow leaves the other side only when it has all and we have all: its last ack was lost. */
 		take_ack(flow, e->sent, e->edge);
 	} else {

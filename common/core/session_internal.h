@@ -14,27 +14,27 @@
 #include "session.h"
 
 enum {
-	EXPRESS_BYTES = 65536,          /* a flow is small until it sent so much without a pause */
-	TURN_BYTES = 32768,             /* of a flow before the next one's turn */
-	ACK_DELAY_US = 5000,            /* a data ack waits at most so long for company */
-	ACK_BYTES = 65536,              /* and for at most so many bytes */
-	TICK_US = 20000,                /* timers' grain while flows are moving */
-	PING_IDLE_US = 5000000,         /* each path is asked at least that often */
-	PING_IDLE_MAX_US = 30000000,    /* and each of its stripes at least that often (NAT mappings) */
-	PING_BUSY_US = 500000,          /* while an answer is missing */
-	ANSWER_MIN_US = 1000000,        /* no sooner is the far end taken for gone */
-	STALE_MIN_US = 300000,          /* no sooner is a stripe taken for stale */
-	LANE_US = 2000000,              /* the express lane stays reserved so long after its last use */
-	REPEAT_US = 1000000,            /* RESET, and data that may have been answered by a stripe that died, go again so late */
+	EXPRESS_BYTES = 65536,       /* a flow is small until it sent so much without a pause */
+	TURN_BYTES = 32768,          /* of a flow before the next one's turn */
+	ACK_DELAY_US = 5000,         /* a data ack waits at most so long for company */
+	ACK_BYTES = 65536,           /* and for at most so many bytes */
+	TICK_US = 20000,             /* timers' grain while flows are moving */
+	PING_IDLE_US = 5000000,      /* each path is asked at least that often */
+	PING_IDLE_MAX_US = 30000000, /* and each of its stripes at least that often (NAT mappings) */
+	PING_BUSY_US = 500000,       /* while an answer is missing */
+	ANSWER_MIN_US = 1000000,     /* no sooner is the far end taken for gone */
+	STALE_MIN_US = 300000,       /* no sooner is a stripe taken for stale */
+	LANE_US = 2000000,           /* the express lane stays reserved so long after its last use */
+	REPEAT_US = 1000000, /* RESET, and data that may have been answered by a stripe that died, go again so late */
 	RESET_REPEATS = 20,
-	OPEN_REPEAT_US = 5000000,       /* a destination may take its time */
+	OPEN_REPEAT_US = 5000000, /* a destination may take its time */
 	WINDOW_START_MAX = 1048576,
 	WINDOW_MAX = 1 << 30,
-	SEEN_IDS = 65536,               /* flow ids remembered as used, below the highest */
+	SEEN_IDS = 65536, /* flow ids remembered as used, below the highest */
 	REPLIES_MAX = 1024,
-	HASH_START = 256,               /* buckets */
-	CHAIN_MAX = 64,                 /* flows in one */
-	REINJECT_PER_TICK = 32          /* records of one flow */
+	HASH_START = 256,      /* buckets */
+	CHAIN_MAX = 64,        /* flows in one */
+	REINJECT_PER_TICK = 32 /* records of one flow */
 };
 
 enum { TURN_NONE, TURN_EXPRESS, TURN_BULK, TURN_LISTS };
@@ -73,9 +73,9 @@ struct session {
 	struct flow **hash;
 	uint32_t hash_size;
 	uint32_t flow_count;
-	struct flow *ended;     /* in the table in FLOW_ENDED, linked by turn_next, to be freed */
-	uint32_t last_flow_id;  /* client: last one given out; server: highest one seen */
-	uint64_t *seen;         /* server: bit id % SEEN_IDS: that id was opened; for ids in (last − SEEN_IDS, last] */
+	struct flow *ended;    /* in the table in FLOW_ENDED, linked by turn_next, to be freed */
+	uint32_t last_flow_id; /* client: last one given out; server: highest one seen */
+	uint64_t *seen;        /* server: bit id % SEEN_IDS: that id was opened; for ids in (last − SEEN_IDS, last] */
 
 	struct page_pool egress_pool, ingress_pool;
 	uint64_t promised_bytes; /* of the ingress pool; ≤ its size */
@@ -92,12 +92,12 @@ struct session {
 	bool incarnation_known;
 	uint8_t incarnation[FRAME_ID_BYTES];
 	bool goaway_sent, goaway_due, goaway_heard;
-	uint64_t asked_us;   /* since when an answer is missing; 0: none is */
-	uint64_t down_us;    /* since when no stripe is up; 0: one is */
-	uint64_t tick_us;    /* next one */
-	bool moving;         /* some flow waits for the other side: ticks are needed */
-	/* The express lane is kept free of a flow's bulk while another flow used it lately: the last user, until when for
-	 * all others, and until when for itself, because of those before it. */
+	uint64_t asked_us; /* since when an answer is missing; 0: none is */
+	uint64_t down_us;  /* since when no stripe is up; 0: one is */
+	uint64_t tick_us;  /* next one */
+	bool moving;       /* some flow waits for the other side: ticks are needed */
+	/* The express lane is kept free of a flow's bulk while another flow used it lately: the last user, until when
+	 * for all others, and until when for itself, because of those before it. */
 	uint32_t lane_flow;
 	uint64_t lane_until_us, lane_others_until_us;
 	uint64_t loss_sent, loss_lost; /* segments, recent: decayed by halves */

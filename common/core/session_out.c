@@ -1,4 +1,5 @@
-/* Flows → frames to stripes: what is sent next, and on which stripe. Late binding: frames are made only for stripes that say they have room.
+/* Flows → frames to stripes: what is sent next, and on which stripe. Late binding: frames are made only for stripes
+ * that say they have room.
  *
  * Order: control frames (they are few, small and let go what waits), then small flows, then bulk, each by deficit round
  * robin (Shreedhar and Varghese, SIGCOMM 1995); new flows first is what fq_codel does (RFC 8290, 4.1).
@@ -8,14 +9,14 @@
 #include <assert.h>
 
 enum {
-	ROOM_MIN = 2048,          /* less room than this is none: tiny frames cost more than they bring */
-	FRAME_MIN = 1400,         /* payload of the smallest bulk frame */
-	FRAME_UNKNOWN = 8192,     /* payload while the stripe's rate is not known */
-	FRAME_TIME_US = 5000,     /* a frame holds about so much time of its stripe */
-	MEASURE_US = 1000,        /* a stripe's figures are older than this: measure again */
-	LOSS_WINDOW = 20000,      /* segments over which loss is remembered */
-	LOSS_UNKNOWN = 1000,      /* fewer segments than this tell nothing */
-	LOSS_PER_MILLE = 1        /* copies are worth it from here on */
+	ROOM_MIN = 2048,      /* less room than this is none: tiny frames cost more than they bring */
+	FRAME_MIN = 1400,     /* payload of the smallest bulk frame */
+	FRAME_UNKNOWN = 8192, /* payload while the stripe's rate is not known */
+	FRAME_TIME_US = 5000, /* a frame holds about so much time of its stripe */
+	MEASURE_US = 1000,    /* a stripe's figures are older than this: measure again */
+	LOSS_WINDOW = 20000,  /* segments over which loss is remembered */
+	LOSS_UNKNOWN = 1000,  /* fewer segments than this tell nothing */
+	LOSS_PER_MILLE = 1    /* copies are worth it from here on */
 };
 
 /* What one run works with: the usable stripes and their state, kept up to date while frames are put in. */
@@ -77,8 +78,8 @@ static void start_run(struct run *run, struct session *session)
 		run->stripes[run->count] = stripe;
 		look_at(run, run->count++);
 	}
-	run->copies = session->loss_sent < LOSS_UNKNOWN ||
-	              session->loss_lost * 1000 >= session->loss_sent * LOSS_PER_MILLE;
+	run->copies =
+	        session->loss_sent < LOSS_UNKNOWN || session->loss_lost * 1000 >= session->loss_sent * LOSS_PER_MILLE;
 }
 
 void session_stripe_info(struct stripe *stripe, const struct stripe_info *info, uint32_t room_bytes, uint64_t now_us)
@@ -105,7 +106,8 @@ void session_stripe_info(struct stripe *stripe, const struct stripe_info *info, 
 		session_set_stripe_state(stripe, STRIPE_UP);
 }
 
-/* Puts a frame on a stripe, its payload (f->payload_len bytes from f->offset on, in OPEN from 0 on) from the flow's egress. */
+/* Puts a frame on a stripe, its payload (f->payload_len bytes from f->offset on, in OPEN from 0 on) from the flow's
+ * egress. */
 static void put_frame(struct run *run, int index, const struct flow *flow, const struct frame *f)
 {
 	struct stripe *stripe = run->stripes[index];
@@ -217,7 +219,8 @@ static bool send_flow_control(struct run *run, struct flow *flow)
 		f.type = FRAME_ACK;
 		f.ack.offset = flow->ingress.next;
 		f.ack.edge = flow->ingress.edge;
-		/* The last ack of a direction ends the flow at the other side: as small flows, it should not wait for a repair. */
+		/* The last ack of a direction ends the flow at the other side: as small flows, it should not wait for a
+		 * repair. */
 		if (!send_control(run, &f, run->copies && flow->ingress.next > flow->ingress.end, on))
 			return false;
 		window_ack_sent(flow);
@@ -297,7 +300,8 @@ static uint32_t frame_size(const struct sched_choice *choice, uint64_t offset)
 	return (uint32_t)size;
 }
 
-static void put_data(struct run *run, int index, const struct flow *flow, const struct egress_piece *piece, uint8_t flags)
+static void put_data(struct run *run, int index, const struct flow *flow, const struct egress_piece *piece,
+                     uint8_t flags)
 {
 	put_frame(run, index, flow,
 	          &(struct frame){.type = FRAME_DATA,

@@ -1,4 +1,5 @@
-/* Liveness, stale stripes, reinjection of what is held up, timeouts. Every limit comes from a measured RTT, with a floor. */
+/* Liveness, stale stripes, reinjection of what is held up, timeouts. Every limit comes from a measured RTT, with a
+ * floor. */
 #include "session_internal.h"
 
 static uint32_t max_srtt_us(const struct session *session)
@@ -26,8 +27,8 @@ bool time_far_end_answers(const struct session *session)
 
 /* --- Stripes ------------------------------------------------------------------------------------------------------*/
 
-/* How long a working stripe may go without an acknowledgement: TCP repairs a loss in about two RTTs, a lost repair after its RTO
- * (srtt + 4·rttvar, at least 200 ms on Linux). */
+/* How long a working stripe may go without an acknowledgement: TCP repairs a loss in about two RTTs, a lost repair
+ * after its RTO (srtt + 4·rttvar, at least 200 ms on Linux). */
 static uint64_t stale_after_us(const struct stripe *stripe)
 {
 	uint64_t us = 4 * (uint64_t)stripe->info.srtt_us;
@@ -68,8 +69,8 @@ static uint64_t ping_interval_us(const struct session *session, const struct pat
 
 /* --- Flows --------------------------------------------------------------------------------------------------------*/
 
-/* How long a record may be under way before another stripe could have brought it sooner: its stripe's RTT, one more for a
- * repair, and the time its backlog takes. */
+/* How long a record may be under way before another stripe could have brought it sooner: its stripe's RTT, one more for
+ * a repair, and the time its backlog takes. */
 static uint64_t held_up_after_us(const struct session *session, uint32_t stripe_id)
 {
 	const struct stripe *stripe = session_find_stripe(session, stripe_id);
@@ -91,9 +92,9 @@ static uint64_t best_after_us(const struct session *session)
 	return best_us;
 }
 
-/* Opportunistic reinjection (Raiciu et al., NSDI 2012): when the flow has nothing new to send, what holds it up goes again on
- * another stripe. Each record once. With a full window that is whatever a better stripe would have brought by now;
- * at the end of what there is to send, only what its own stripe should have brought. */
+/* Opportunistic reinjection (Raiciu et al., NSDI 2012): when the flow has nothing new to send, what holds it up goes
+ * again on another stripe. Each record once. With a full window that is whatever a better stripe would have brought by
+ * now; at the end of what there is to send, only what its own stripe should have brought. */
 static void reinject_held_up(struct flow *flow)
 {
 	struct session *session = flow->session;
@@ -117,8 +118,8 @@ static void reinject_held_up(struct flow *flow)
 	flow_update_turn(flow);
 }
 
-/* The other side says once that it has everything, and leaves. When that is lost with a stripe of its choice, nothing that
- * is seen here tells: so the oldest record goes again, on whatever stripe, until there is an ack, or GONE. */
+/* The other side says once that it has everything, and leaves. When that is lost with a stripe of its choice, nothing
+ * that is seen here tells: so the oldest record goes again, on whatever stripe, until there is an ack, or GONE. */
 static void repeat_oldest(struct flow *flow)
 {
 	struct egress_record *oldest = egress_record_at(&flow->egress, 0);

@@ -1,11 +1,12 @@
 /* Ingress memory: what is promised, what is advertised, when a data ack is owed.
  *
- * A window is a promise, so its bytes are set aside before it is advertised. Each flow has FRAME_FIRST_WINDOW_BYTES for as long as
- * it lives, and more as it shows that it uses more: when the sender has come past the middle of the window
+ * A window is a promise, so its bytes are set aside before it is advertised. Each flow has FRAME_FIRST_WINDOW_BYTES for
+ * as long as it lives, and more as it shows that it uses more: when the sender has come past the middle of the window
  * while the application keeps up, the window was (or will be) what limits it, and it doubles. This
  * measures rate × RTT over all paths without knowing either; waiting for a slow path's bytes counts as well, which is
- * what 2·ΣBW·RTTmax (RFC 6182, 5.3) asks room for. Half of the memory is kept for first windows, so that flows that have grown
- * do not keep new ones out; of the other half no flow takes more than what is still free (dynamic thresholds, as in session_flow.c).
+ * what 2·ΣBW·RTTmax (RFC 6182, 5.3) asks room for. Half of the memory is kept for first windows, so that flows that
+ * have grown do not keep new ones out; of the other half no flow takes more than what is still free (dynamic
+ * thresholds, as in session_flow.c).
  */
 #include "session_internal.h"
 

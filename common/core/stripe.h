@@ -13,7 +13,8 @@
 enum stripe_state {
 	STRIPE_HANDSHAKE, /* HELLO sent, WELCOME not yet here; carries nothing else */
 	STRIPE_UP,
-	STRIPE_STALE, /* up, but its data is not acknowledged in the time its path explains: gets no new data, what it carries is reinjected */
+	STRIPE_STALE, /* up, but its data is not acknowledged in the time its path explains: gets no new data, what it
+	                 carries is reinjected */
 	STRIPE_DEAD   /* its socket is gone; freed by the next session_run */
 };
 
@@ -21,16 +22,16 @@ enum { STRIPE_OUTPUT_ITEMS = 256, STRIPE_OUTPUT_INLINE = 80 };
 
 /* What the kernel says of the connection (struct tcp_info), in the engine's units. */
 struct stripe_info {
-	uint32_t srtt_us;          /* smoothed RTT; 0: not known */
-	uint32_t min_rtt_us;       /* 0: not known */
+	uint32_t srtt_us;    /* smoothed RTT; 0: not known */
+	uint32_t min_rtt_us; /* 0: not known */
 	uint32_t cwnd_bytes;
-	uint32_t in_flight_bytes;  /* sent, not acknowledged by the other kernel */
-	uint32_t notsent_bytes;    /* in the socket, not sent */
-	uint64_t rate_Bps;         /* delivery rate, bytes per second; 0: not known */
-	uint64_t acked_bytes;      /* since the start */
-	uint64_t sent_segments;    /* since the start, with retransmissions */
-	uint64_t lost_segments;    /* retransmissions since the start */
-	bool in_recovery;          /* tcpi_ca_state is Recovery or Loss */
+	uint32_t in_flight_bytes; /* sent, not acknowledged by the other kernel */
+	uint32_t notsent_bytes;   /* in the socket, not sent */
+	uint64_t rate_Bps;        /* delivery rate, bytes per second; 0: not known */
+	uint64_t acked_bytes;     /* since the start */
+	uint64_t sent_segments;   /* since the start, with retransmissions */
+	uint64_t lost_segments;   /* retransmissions since the start */
+	bool in_recovery;         /* tcpi_ca_state is Recovery or Loss */
 };
 
 /* One piece of output: bytes of its own (a frame's head) or a slice of a page it holds a reference to. */
@@ -48,7 +49,7 @@ struct stripe {
 	uint32_t id;         /* ≥ 1, never used twice in a session */
 	uint16_t path;       /* index of its path */
 	uint16_t index;      /* of the stripe on its path */
-	bool express; /* of its path's express lane: bulk keeps off it while small flows are about */
+	bool express;        /* of its path's express lane: bulk keeps off it while small flows are about */
 	bool backup;
 	enum stripe_state state;
 	const char *error; /* why the engine wants it closed, static text; NULL: it does not */
@@ -58,7 +59,7 @@ struct stripe {
 	struct stripe_item *items; /* ring of STRIPE_OUTPUT_ITEMS */
 	uint32_t item_first;
 	uint32_t item_count;
-	uint64_t output_bytes; /* in the ring */
+	uint64_t output_bytes;  /* in the ring */
 	struct page_pool *pool; /* of the pages in the ring */
 
 	struct stripe_info info;

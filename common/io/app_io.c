@@ -305,7 +305,8 @@ static struct app_io *check_batch(struct app_io *app)
 	for (nfds_t i = 0; i < count; i++)
 		if (polls[i].revents & (POLLERR | POLLHUP)) {
 			int error = sock_error(polls[i].fd);
-			/* Without one, both directions have ended in order, and what is still to be read waits for room. */
+			/* Without one, both directions have ended in order, and what is still to be read waits for
+			 * room. */
 			if (error)
 				fail(apps[i], error);
 		}

@@ -1,14 +1,14 @@
-/* app_io: one application's socket ↔ one flow. Both daemons use it the same way: tx_proxy for the client's captured connection,
- * rx_proxy for the one to the destination.
+/* app_io: one application's socket ↔ one flow. Both daemons use it the same way: tx_proxy for the client's captured
+ * connection, rx_proxy for the one to the destination.
  *
  * Bytes go straight between the socket and the flow's pages. The socket is read while the flow gives room and written
- * while the flow has bytes; each wakeup moves a bounded number of bytes, so that one socket does not keep the others waiting.
- * An end is passed on as an end (half-close), a failure as a reset, and never the one as the other: the socket is
- * armed to be reset (sock.h) until both directions have ended in order.
+ * while the flow has bytes; each wakeup moves a bounded number of bytes, so that one socket does not keep the others
+ * waiting. An end is passed on as an end (half-close), a failure as a reset, and never the one as the other: the socket
+ * is armed to be reset (sock.h) until both directions have ended in order.
  *
  * The owner embeds struct app_io in its own struct for a connection and gets that back in app_set.ended, once, when the
- * wakeup is over: by then the socket is closed and the flow is nobody's. Until app_io_start and after `ended` the flow's
- * callbacks are the owner's affair; in between it passes them on to the functions here.
+ * wakeup is over: by then the socket is closed and the flow is nobody's. Until app_io_start and after `ended` the
+ * flow's callbacks are the owner's affair; in between it passes them on to the functions here.
  */
 #ifndef PAIR_IO_APP_IO_H
 #define PAIR_IO_APP_IO_H
@@ -29,19 +29,19 @@ struct app_set {
 };
 
 struct app_io {
-	ev_io watcher;     /* .fd: the socket */
+	ev_io watcher; /* .fd: the socket */
 	struct app_set *set;
 	struct flow *flow; /* NULL: over */
 
 	/* private */
 	struct app_io *quiet_next, *quiet_prev;
 	struct runner_later later;
-	uint32_t read_bytes;      /* how much the next read asks for */
-	bool in_blocked : 1;      /* the flow had no room: flow_writable comes */
-	bool in_ended : 1;        /* the application has ended its direction */
-	bool out_blocked : 1;     /* the socket takes no more now */
-	bool out_ended : 1;       /* the far end's end was passed on */
-	bool is_quiet : 1;        /* in the set's list */
+	uint32_t read_bytes;  /* how much the next read asks for */
+	bool in_blocked : 1;  /* the flow had no room: flow_writable comes */
+	bool in_ended : 1;    /* the application has ended its direction */
+	bool out_blocked : 1; /* the socket takes no more now */
+	bool out_ended : 1;   /* the far end's end was passed on */
+	bool is_quiet : 1;    /* in the set's list */
 };
 
 void app_set_init(struct app_set *set, struct runner *runner, void (*ended)(struct app_io *app));

@@ -13,8 +13,8 @@
  * done; 2: wrong usage or configuration), so the caller goes on only with a valid configuration. A binary's own
  * switches come in as a table; one of the same name as a key takes its place.
  * `--help` lists the shared switches, the binary's own and every --key of its group, with default and meaning,
- * generated from the same table that validates them. To be called before anything is opened: standard descriptors that are
- * closed become /dev/null. argv is not changed. The caller frees what it gets with conf_free.
+ * generated from the same table that validates them. To be called before anything is opened: standard descriptors that
+ * are closed become /dev/null. argv is not changed. The caller frees what it gets with conf_free.
  */
 #ifndef PAIR_IO_CMDLINE_H
 #define PAIR_IO_CMDLINE_H

@@ -34,7 +34,8 @@ struct daemon {
 
 /* Makes the loop, raises RLIMIT_NOFILE. 0 or -ENOMEM. */
 int daemon_init(struct daemon *daemon, const struct daemon_ops *ops, void *user);
-/* Logs event=ready (`format`: its details), tells the service manager, and runs the loop until the process is to end. */
+/* Logs event=ready (`format`: its details), tells the service manager, and runs the loop until the process is to end.
+ */
 __attribute__((format(printf, 2, 3))) void daemon_serve(struct daemon *daemon, const char *format, ...);
 void daemon_fini(struct daemon *daemon);
 

@@ -126,7 +126,8 @@ static int open_family(uint8_t family, uint16_t port, bool transparent)
 		return -errno;
 	err = sock_set(fd, SOL_SOCKET, SO_REUSEADDR, 1);
 	if (!err)
-		err = sock_set(fd, SOL_SOCKET, SO_OOBINLINE, 1); /* inherited, for urgent data that comes before accept */
+		err = sock_set(fd, SOL_SOCKET, SO_OOBINLINE,
+		               1); /* inherited, for urgent data that comes before accept */
 	if (!err && family == ADDR_IPV6)
 		err = sock_set(fd, IPPROTO_IPV6, IPV6_V6ONLY, 0);
 	if (!err && transparent)

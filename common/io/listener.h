@@ -1,8 +1,8 @@
 /* listener: a listening TCP socket on every local address, IPv4 and IPv6 where the machine has both.
  *
  * Accepted sockets are non-blocking and close-on-exec and belong to the callback. Without a free descriptor a
- * connection is accepted with a spare one and reset at once, so that the client learns it and the loop does not spin; after
- * other failures accepting pauses for a moment.
+ * connection is accepted with a spare one and reset at once, so that the client learns it and the loop does not spin;
+ * after other failures accepting pauses for a moment.
  */
 #ifndef PAIR_IO_LISTENER_H
 #define PAIR_IO_LISTENER_H
@@ -25,8 +25,8 @@ struct listener {
 	void *user;
 };
 
-/* `transparent`: for TPROXY, takes connections to foreign addresses (needs CAP_NET_RAW or CAP_NET_ADMIN). 0, or a negative
- * errno: -EADDRINUSE, -EACCES, -EPERM, … */
+/* `transparent`: for TPROXY, takes connections to foreign addresses (needs CAP_NET_RAW or CAP_NET_ADMIN). 0, or a
+ * negative errno: -EADDRINUSE, -EACCES, -EPERM, … */
 int listener_open(struct listener *listener, struct ev_loop *loop, uint16_t port, bool transparent,
                   void (*accepted)(void *user, int fd, const struct addr *remote), void *user);
 /* Twice is harmless. */

@@ -114,7 +114,8 @@ int runner_init(struct runner *runner, struct ev_loop *loop)
 	/* First and last of a wakeup: every other callback finds the time set, and its effects are run. */
 	ev_set_priority(&runner->check, EV_MAXPRI);
 	ev_set_priority(&runner->prepare, EV_MINPRI);
-	/* Others' callbacks are never kept waiting: an idle watcher runs only when nothing of its priority is pending. */
+	/* Others' callbacks are never kept waiting: an idle watcher runs only when nothing of its priority is pending.
+	 */
 	ev_set_priority(&runner->again, EV_MAXPRI);
 	ev_prepare_start(loop, &runner->prepare);
 	ev_check_start(loop, &runner->check);

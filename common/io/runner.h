@@ -1,8 +1,8 @@
 /* runner: sessions on an event loop.
  *
- * The clock is read once after each sleep (now_us); every callback of that wakeup uses the same time. Before the loop sleeps
- * again, each session is run: its callbacks are made, and its stripes written, until it has nothing
- * more to write or no stripe takes more. A timer wakes the loop for the session that is due first.
+ * The clock is read once after each sleep (now_us); every callback of that wakeup uses the same time. Before the loop
+ * sleeps again, each session is run: its callbacks are made, and its stripes written, until it has nothing more to
+ * write or no stripe takes more. A timer wakes the loop for the session that is due first.
  *
  * What dies during a wakeup is freed at its end (runner_later), so that no callback under way meets freed memory.
  * One runner belongs to one loop and one thread.
@@ -35,7 +35,8 @@ struct stripe_io;
 struct runner {
 	struct ev_loop *loop;
 	uint64_t now_us; /* CLOCK_MONOTONIC, of this wakeup */
-	uint8_t *buffer; /* RUNNER_BUFFER_BYTES, for whoever reads: its contents last until the reader returns to the loop */
+	uint8_t *buffer; /* RUNNER_BUFFER_BYTES, for whoever reads: its contents last until the reader returns to the
+	                    loop */
 	struct stripe_io *written; /* stripes that this round wrote to; kept by stripe_io */
 
 	/* private */

@@ -5,7 +5,8 @@
 
 static struct log_limit broken_limit = LOG_LIMIT_DEFAULT;
 static struct log_limit limit_limit = LOG_LIMIT_DEFAULT;
-/* Enough for every path of every session to come or go at once; but who makes one session after another fills no disk. */
+/* Enough for every path of every session to come or go at once; but who makes one session after another fills no disk.
+ */
 static struct log_limit session_limit = {.burst = 200, .interval_us = 100000};
 static struct log_limit path_limit = {.burst = 200, .interval_us = 100000};
 

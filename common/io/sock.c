@@ -139,7 +139,8 @@ uint64_t sock_raise_limit(void)
 
 	if (getrlimit(RLIMIT_NOFILE, &limit) < 0)
 		return 1024;
-	struct rlimit most = {.rlim_cur = FILES_MAX, .rlim_max = limit.rlim_max > FILES_MAX ? limit.rlim_max : FILES_MAX};
+	struct rlimit most = {.rlim_cur = FILES_MAX,
+	                      .rlim_max = limit.rlim_max > FILES_MAX ? limit.rlim_max : FILES_MAX};
 	if (setrlimit(RLIMIT_NOFILE, &most) < 0) {
 		most.rlim_cur = limit.rlim_max < FILES_MAX ? limit.rlim_max : FILES_MAX;
 		most.rlim_max = limit.rlim_max;

@@ -2,8 +2,8 @@
  *
  *   event=stats session=HEX flows= stripes_up= bytes_in= bytes_out= reinjected_bytes= copied_bytes= duplicate_bytes=
  *       egress_pages= ingress_pages= promised_bytes= flows_opened= flows_ended= flows_reset= apps= files=
- *   event=stats_stripe session=HEX path=NAME stripe=N state= srtt_us= rate_Bps= cwnd_bytes= in_flight_bytes= backlog_bytes=
- *       room_bytes= bytes_in= bytes_out= reinjected_bytes= copied_bytes= sent_segments= lost_segments=
+ *   event=stats_stripe session=HEX path=NAME stripe=N state= srtt_us= rate_Bps= cwnd_bytes= in_flight_bytes=
+ * backlog_bytes= room_bytes= bytes_in= bytes_out= reinjected_bytes= copied_bytes= sent_segments= lost_segments=
  */
 #ifndef PAIR_IO_STATS_H
 #define PAIR_IO_STATS_H

@@ -16,8 +16,9 @@
 enum {
 	LOWAT_MIN_BYTES = 32 * 1024,
 	LOWAT_MAX_BYTES = 2 * 1024 * 1024,
-	/* What may be unsent: twice what is sent in this time, for the kernel wakes us when half of it is gone. A stripe that runs dry
-	 * between two wakeups counts as application-limited, and BBR then never ends its start-up (tcp_rate.c). */
+	/* What may be unsent: twice what is sent in this time, for the kernel wakes us when half of it is gone. A
+	 * stripe that runs dry between two wakeups counts as application-limited, and BBR then never ends its start-up
+	 * (tcp_rate.c). */
 	LOWAT_US = 10000,
 	INFO_AGE_MAX_US = 500,
 	SLICES = 64,
@@ -35,7 +36,8 @@ static void watch(struct stripe_io *io)
 {
 	int events = EV_READ;
 
-	/* The kernel calls the socket writable when less than half of the mark is unsent: that gives at least this room. */
+	/* The kernel calls the socket writable when less than half of the mark is unsent: that gives at least this
+	 * room. */
 	if (io->stripe->output_bytes || transport_wants_write(&io->transport) || io->room_bytes < io->lowat_bytes / 2)
 		events |= EV_WRITE;
 	if (ev_is_active(&io->watcher) && (io->watcher.events & (EV_READ | EV_WRITE)) == events)
@@ -125,7 +127,8 @@ static uint32_t scaled(uint64_t count, uint64_t unit)
 	return bytes > UINT32_MAX ? UINT32_MAX : (uint32_t)bytes;
 }
 
-/* Keeps the low-water mark in step with the rate at which the kernel sends; a system call only for a change that matters. */
+/* Keeps the low-water mark in step with the rate at which the kernel sends; a system call only for a change that
+ * matters. */
 static void adapt_lowat(struct stripe_io *io)
 {
 	uint64_t bytes = io->pacing_Bps * LOWAT_US / 1000000 * 2;
@@ -223,7 +226,8 @@ static bool flush(struct stripe_io *io)
 }
 
 /* One read: the rest of a payload goes where it belongs, what follows it into the buffer; there, little is
- * asked for, so that most of the next payload can go to its place as well. Bytes asked for and got, or as transport_read. */
+ * asked for, so that most of the next payload can go to its place as well. Bytes asked for and got, or as
+ * transport_read. */
 static ssize_t read_once(struct stripe_io *io, size_t *asked)
 {
 	struct iovec slices[PLACED_SLICES + 1];
@@ -249,7 +253,8 @@ static void on_readable(struct stripe_io *io)
 	size_t asked, total = 0;
 	ssize_t got;
 
-	/* What TLS has read ahead does not wake the loop again, so it is read to its end; the socket has had its turn then. */
+	/* What TLS has read ahead does not wake the loop again, so it is read to its end; the socket has had its turn
+	 * then. */
 	do {
 		transport_hold(&io->transport, total >= WAKEUP_BYTES);
 		got = read_once(io, &asked);
@@ -274,8 +279,8 @@ static void on_writable(struct stripe_io *io)
 		return;
 	take_info(io);
 	report(io);
-	/* Writable with less room than that: the mark has just been lowered, or was never taken. Rather a little more in the kernel than
-	 * a loop that spins. */
+	/* Writable with less room than that: the mark has just been lowered, or was never taken. Rather a little more
+	 * in the kernel than a loop that spins. */
 	if (io->room_bytes < io->lowat_bytes / 2 && !io->stripe->output_bytes) {
 		io->room_bytes = io->lowat_bytes / 2;
 		session_stripe_info(io->stripe, &io->info, io->room_bytes, io->runner->now_us);

@@ -1,13 +1,14 @@
 /* stripe_io: the socket of one stripe: bytes in to the session, frames out of it, and what TCP_INFO says.
  *
- * Made by the dialler (tx_proxy) or the acceptor (rx_proxy) around a transport whose handshake is over, which it owns from
- * then on. A stripe that fails, ends, or breaks the protocol is closed here: the session is told (session_stripe_lost), a line
- * is logged, and the owner's `closed` is called when the wakeup is over; the stripe_io is gone after that call.
+ * Made by the dialler (tx_proxy) or the acceptor (rx_proxy) around a transport whose handshake is over, which it owns
+ * from then on. A stripe that fails, ends, or breaks the protocol is closed here: the session is told
+ * (session_stripe_lost), a line is logged, and the owner's `closed` is called when the wakeup is over; the stripe_io is
+ * gone after that call.
  *
  * The kernel is given little more than it can send at once (TCP_NOTSENT_LOWAT, kept at some ms of the measured rate),
  * since what it has been given cannot go to another stripe any more. "Room" is what is left of that mark.
- * While a stripe has less room than half of the mark, or output waits, the loop watches for writability, which the kernel
- * reports when less than half of the mark is unsent (__sk_stream_memory_free).
+ * While a stripe has less room than half of the mark, or output waits, the loop watches for writability, which the
+ * kernel reports when less than half of the mark is unsent (__sk_stream_memory_free).
  */
 #ifndef PAIR_IO_STRIPE_IO_H
 #define PAIR_IO_STRIPE_IO_H
@@ -28,7 +29,7 @@ struct stripe_io {
 	struct runner *runner;
 	struct stripe *stripe; /* NULL: closed */
 	const struct stripe_io_owner *owner;
-	void *user;            /* the owner's */
+	void *user; /* the owner's */
 	struct addr remote;
 	const char *path_name; /* for the log; must outlive the stripe_io */
 	uint16_t index;        /* for the log */
@@ -38,8 +39,8 @@ struct stripe_io {
 	uint64_t info_us;
 	uint64_t pacing_Bps; /* what the kernel would send, if it had it */
 	uint32_t lowat_bytes;
-	uint32_t room_bytes;   /* as last reported */
-	uint64_t written;      /* bytes given to the kernel since info_us */
+	uint32_t room_bytes; /* as last reported */
+	uint64_t written;    /* bytes given to the kernel since info_us */
 	struct stripe_io *written_next;
 	bool in_written;
 	struct runner_later later;
@@ -48,8 +49,8 @@ struct stripe_io {
 /* Takes `*transport`. NULL when memory is short: then it is closed. */
 struct stripe_io *stripe_io_new(struct runner *runner, const struct transport *transport, const struct addr *remote,
                                 const char *path_name, const struct stripe_io_owner *owner, void *user);
-/* The session has made its stripe, with the stripe_io as user; NULL: it could not, and the transport is closed, without a call of
- * `closed`. Frames may go out from now on. */
+/* The session has made its stripe, with the stripe_io as user; NULL: it could not, and the transport is closed, without
+ * a call of `closed`. Frames may go out from now on. */
 void stripe_io_start(struct stripe_io *io, struct stripe *stripe);
 /* Bytes of the stripe that were read before it was one. Not from within a session's callback. */
 void stripe_io_in(struct stripe_io *io, const uint8_t *bytes, size_t len);

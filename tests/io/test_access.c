@@ -30,47 +30,48 @@ static const struct {
 	uint16_t port;
 	bool allowed;
 } cases[] = {
-	{"no lists: anything", "", "", "198.51.100.1", 80, true},
-	{"no lists: anything, IPv6", "", "", "2001:db8::1", 80, true},
-	{"no lists: not loopback", "", "", "127.0.0.1", 80, false},
-	{"no lists: not loopback's far end", "", "", "127.255.255.254", 80, false},
-	{"no lists: not IPv6 loopback", "", "", "::1", 80, false},
-	{"no lists: not the unspecified address", "", "", "0.0.0.0", 80, false},
-	{"no lists: not the unspecified IPv6 address", "", "", "::", 80, false},
-	{"no lists: not link-local", "", "", "169.254.169.254", 80, false},
-	{"no lists: not IPv6 link-local", "", "", "fe80::1", 80, false},
-	{"no lists: not multicast", "", "", "224.0.0.251", 80, false},
-	{"no lists: not IPv6 multicast", "", "", "ff02::1", 80, false},
-	{"no lists: not broadcast", "", "", "255.255.255.255", 80, false},
-	{"no lists: private networks", "", "", "10.1.2.3", 80, true},
-	{"no lists: next to loopback", "", "", "128.0.0.1", 80, true},
-	{"allow: what it names", "10.0.0.0/8", "", "10.1.2.3", 80, true},
-	{"allow: nothing else", "10.0.0.0/8", "", "198.51.100.1", 80, false},
-	{"allow: nothing of the other family", "10.0.0.0/8", "", "2001:db8::1", 80, false},
-	{"deny: what it names", "", "10.0.0.0/8", "10.1.2.3", 80, false},
-	{"deny: all else stays allowed", "", "10.0.0.0/8", "198.51.100.1", 80, true},
-	{"the longer prefix decides: allow", "10.1.0.0/16", "10.0.0.0/8", "10.1.2.3", 80, true},
-	{"the longer prefix decides: deny", "10.0.0.0/8", "10.1.0.0/16", "10.1.2.3", 80, false},
-	{"a tie is denied", "10.0.0.0/8", "10.0.0.0/8", "10.1.2.3", 80, false},
-	{"allowing everything does not allow loopback", "0.0.0.0/0 ::/0", "", "127.0.0.1", 80, false},
-	{"allowing everything does not allow IPv6 loopback", "0.0.0.0/0 ::/0", "", "::1", 80, false},
-	{"loopback allowed by name", "127.0.0.0/8", "", "127.0.0.1", 80, true},
-	{"one loopback address allowed", "127.0.0.1/32", "", "127.0.0.1", 80, true},
-	{"one loopback address allowed, not its neighbour", "127.0.0.1/32", "", "127.0.0.2", 80, false},
-	{"link-local allowed by name", "fe80::/10", "", "fe80::1", 80, true},
-	{"part of link-local allowed is not enough for the rest", "169.254.0.0/24", "", "169.254.1.1", 80, false},
-	{"deny beats a loopback allowed by name", "127.0.0.0/8", "127.0.0.1/32", "127.0.0.1", 80, false},
-	{"own port on this machine, its network allowed", "127.0.0.0/8", "", "127.0.0.1", 6000, false},
-	{"own port on this machine, allowed by address", "127.0.0.1/32", "", "127.0.0.1", 6000, true},
-	{"another port on this machine", "127.0.0.0/8", "", "127.0.0.1", 6001, true},
-	{"own port elsewhere", "", "", "198.51.100.1", 6000, true},
+        {"no lists: anything", "", "", "198.51.100.1", 80, true},
+        {"no lists: anything, IPv6", "", "", "2001:db8::1", 80, true},
+        {"no lists: not loopback", "", "", "127.0.0.1", 80, false},
+        {"no lists: not loopback's far end", "", "", "127.255.255.254", 80, false},
+        {"no lists: not IPv6 loopback", "", "", "::1", 80, false},
+        {"no lists: not the unspecified address", "", "", "0.0.0.0", 80, false},
+        {"no lists: not the unspecified IPv6 address", "", "", "::", 80, false},
+        {"no lists: not link-local", "", "", "169.254.169.254", 80, false},
+        {"no lists: not IPv6 link-local", "", "", "fe80::1", 80, false},
+        {"no lists: not multicast", "", "", "224.0.0.251", 80, false},
+        {"no lists: not IPv6 multicast", "", "", "ff02::1", 80, false},
+        {"no lists: not broadcast", "", "", "255.255.255.255", 80, false},
+        {"no lists: private networks", "", "", "10.1.2.3", 80, true},
+        {"no lists: next to loopback", "", "", "128.0.0.1", 80, true},
+        {"allow: what it names", "10.0.0.0/8", "", "10.1.2.3", 80, true},
+        {"allow: nothing else", "10.0.0.0/8", "", "198.51.100.1", 80, false},
+        {"allow: nothing of the other family", "10.0.0.0/8", "", "2001:db8::1", 80, false},
+        {"deny: what it names", "", "10.0.0.0/8", "10.1.2.3", 80, false},
+        {"deny: all else stays allowed", "", "10.0.0.0/8", "198.51.100.1", 80, true},
+        {"the longer prefix decides: allow", "10.1.0.0/16", "10.0.0.0/8", "10.1.2.3", 80, true},
+        {"the longer prefix decides: deny", "10.0.0.0/8", "10.1.0.0/16", "10.1.2.3", 80, false},
+        {"a tie is denied", "10.0.0.0/8", "10.0.0.0/8", "10.1.2.3", 80, false},
+        {"allowing everything does not allow loopback", "0.0.0.0/0 ::/0", "", "127.0.0.1", 80, false},
+        {"allowing everything does not allow IPv6 loopback", "0.0.0.0/0 ::/0", "", "::1", 80, false},
+        {"loopback allowed by name", "127.0.0.0/8", "", "127.0.0.1", 80, true},
+        {"one loopback address allowed", "127.0.0.1/32", "", "127.0.0.1", 80, true},
+        {"one loopback address allowed, not its neighbour", "127.0.0.1/32", "", "127.0.0.2", 80, false},
+        {"link-local allowed by name", "fe80::/10", "", "fe80::1", 80, true},
+        {"part of link-local allowed is not enough for the rest", "169.254.0.0/24", "", "169.254.1.1", 80, false},
+        {"deny beats a loopback allowed by name", "127.0.0.0/8", "127.0.0.1/32", "127.0.0.1", 80, false},
+        {"own port on this machine, its network allowed", "127.0.0.0/8", "", "127.0.0.1", 6000, false},
+        {"own port on this machine, allowed by address", "127.0.0.1/32", "", "127.0.0.1", 6000, true},
+        {"another port on this machine", "127.0.0.0/8", "", "127.0.0.1", 6001, true},
+        {"own port elsewhere", "", "", "198.51.100.1", 6000, true},
 };
 
 int main(void)
 {
 	for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
 		UNIT_CASE("access: %s", cases[i].name) {
-			struct conf_rx conf = {.recv_port = 6000, .allow = nets(cases[i].allow), .deny = nets(cases[i].deny)};
+			struct conf_rx conf = {
+			        .recv_port = 6000, .allow = nets(cases[i].allow), .deny = nets(cases[i].deny)};
 			struct addr dst;
 			UNIT_EQ(sockaddr_parse(&dst, cases[i].dst), 0);
 			dst.port = cases[i].port;

@@ -65,7 +65,7 @@ static int run(const char *const args[ARGS_MAX])
 
 static void test_good(void)
 {
-	UNIT_CASE ("cmdline: -c FILE, --config FILE, --config=FILE") {
+	UNIT_CASE("cmdline: -c FILE, --config FILE, --config=FILE") {
 		char joined[100];
 
 		snprintf(joined, sizeof joined, "--config=%s", fixture_conf);
@@ -75,33 +75,33 @@ static void test_good(void)
 		UNIT_EQ(RUN(joined), LOADED);
 		UNIT_STR(err, "");
 	}
-	UNIT_CASE ("cmdline: overrides and switches, in any order") {
+	UNIT_CASE("cmdline: overrides and switches, in any order") {
 		UNIT_EQ(RUN("--json", "--flows=7", "-c", "FILE", "--rules=up"), LOADED);
 		UNIT_HAS(out, "flows=7 json=1 rules=up");
 		UNIT_EQ(RUN("-c", "FILE"), LOADED);
 		UNIT_HAS(out, "flows=2 json=0 rules=-");
 	}
-	UNIT_CASE ("cmdline: a value may hold '='") {
+	UNIT_CASE("cmdline: a value may hold '='") {
 		UNIT_EQ(RUN("-c", "FILE", "--rules=a=b"), LOADED);
 		UNIT_HAS(out, "rules=a=b");
 	}
-	UNIT_CASE ("cmdline: --log-level") {
+	UNIT_CASE("cmdline: --log-level") {
 		UNIT_EQ(RUN("-c", "FILE", "--log-level=debug"), LOADED);
 		UNIT_HAS(err, "debug event=debug");
 		UNIT_EQ(RUN("-c", "FILE"), LOADED);
 		UNIT_STR(err, "");
 	}
-	UNIT_CASE ("cmdline: --check of a good file") {
+	UNIT_CASE("cmdline: --check of a good file") {
 		UNIT_EQ(RUN("--check", "-c", "FILE"), 0);
 		UNIT_HAS(out, fixture_conf);
 		UNIT_HAS(out, "valid");
 		UNIT_STR(err, "");
 	}
-	UNIT_CASE ("cmdline: --version needs no file") {
+	UNIT_CASE("cmdline: --version needs no file") {
 		UNIT_EQ(RUN("--version", "-c", "/nonexistent"), 0);
 		UNIT_STR(out, "stream " PAIR_VERSION "\n");
 	}
-	UNIT_CASE ("cmdline: --help lists switches and keys, with ranges and defaults") {
+	UNIT_CASE("cmdline: --help lists switches and keys, with ranges and defaults") {
 		static const char *const parts[] = {
 		        "Usage: stream", "Sends.",          "--check",      "--log-level=",
 		        "--json",        "--rules=up|down", "--dest_port=", "1..65535",
@@ -135,7 +135,7 @@ static int closed_stdin_is_filled(void)
 
 static void test_descriptors(void)
 {
-	UNIT_CASE ("cmdline: a closed standard descriptor is nobody else's")
+	UNIT_CASE("cmdline: a closed standard descriptor is nobody else's")
 		UNIT_EQ(closed_stdin_is_filled(), 0);
 }
 
@@ -174,7 +174,7 @@ static void test_wrong(void)
 	};
 
 	for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
-		UNIT_CASE ("cmdline refuses: %s", cases[i].name) {
+		UNIT_CASE("cmdline refuses: %s", cases[i].name) {
 			UNIT_EQ(run(cases[i].args), 2);
 			UNIT_HAS(err, cases[i].has);
 			UNIT_TRUE(strncmp(err, "stream: ", 8) == 0);

@@ -23,8 +23,7 @@ static void test_original(void)
 	        "rx_proxy_port = \"6001\"; }\n"
 	        "rx_proxy = { dest_ip = \"192.0.2.202\"; recv_port = \"6001\"; dest_port = \"5050\"; };\n";
 
-	UNIT_CASE("conf: the original's tx_proxy group")
-	{
+	UNIT_CASE("conf: the original's tx_proxy group") {
 		if (!UNIT_EQ(load(CONF_TX_PROXY, text), 0))
 			break;
 		UNIT_EQ(conf->group, CONF_TX_PROXY);
@@ -33,23 +32,20 @@ static void test_original(void)
 		UNIT_STR(text_of(&conf->tx.rx_proxy), "192.0.2.12:6001");
 		UNIT_EQ(conf->tx.security, CONF_SECURITY_UNSET);
 	}
-	UNIT_CASE("conf: the original's rx_proxy group")
-	{
+	UNIT_CASE("conf: the original's rx_proxy group") {
 		if (!UNIT_EQ(load(CONF_RX_PROXY, text), 0))
 			break;
 		UNIT_EQ(conf->rx.recv_port, 6001);
 		UNIT_STR(text_of(&conf->rx.fixed_dest), "192.0.2.202:5050");
 		UNIT_EQ(conf->rx.security, CONF_SECURITY_UNSET);
 	}
-	UNIT_CASE("conf: the original's stream group")
-	{
+	UNIT_CASE("conf: the original's stream group") {
 		if (!UNIT_EQ(load(CONF_STREAM, text), 0))
 			break;
 		UNIT_STR(text_of(&conf->stream.dest), "192.0.2.12:5050");
 		UNIT_STR(conf->stream.file_name, "text.txt");
 	}
-	UNIT_CASE("conf: the original's dest group")
-	{
+	UNIT_CASE("conf: the original's dest group") {
 		if (!UNIT_EQ(load(CONF_DEST, text), 0))
 			break;
 		UNIT_EQ(conf->dest.recv_port, 5050);
@@ -60,8 +56,7 @@ static void test_original(void)
 
 static void test_defaults(void)
 {
-	UNIT_CASE("conf: defaults of tx_proxy")
-	{
+	UNIT_CASE("conf: defaults of tx_proxy") {
 		const struct conf_tx *tx;
 
 		if (!UNIT_EQ(load(CONF_TX_PROXY, TX("")), 0))
@@ -79,8 +74,7 @@ static void test_defaults(void)
 		UNIT_EQ(tx->limits.memory_bytes, 512 << 20);
 		UNIT_EQ(tx->limits.session_timeout_ms, 60000);
 	}
-	UNIT_CASE("conf: without paths there is one with 8 stripes to rx_proxy")
-	{
+	UNIT_CASE("conf: without paths there is one with 8 stripes to rx_proxy") {
 		const struct conf_path *path;
 
 		if (!UNIT_EQ(load(CONF_TX_PROXY, TX("rx_proxy_port = 6789;")), 0) || !UNIT_EQ(conf->tx.path_count, 1))
@@ -95,8 +89,7 @@ static void test_defaults(void)
 		UNIT_STR(path->congestion, "");
 		UNIT_EQ(path->backup, false);
 	}
-	UNIT_CASE("conf: defaults of rx_proxy")
-	{
+	UNIT_CASE("conf: defaults of rx_proxy") {
 		const struct conf_rx *rx;
 
 		if (!UNIT_EQ(load(CONF_RX_PROXY, "rx_proxy = { };"), 0))
@@ -111,8 +104,7 @@ static void test_defaults(void)
 		UNIT_EQ(rx->sessions, 16);
 		UNIT_EQ(rx->limits.flows, 4096);
 	}
-	UNIT_CASE("conf: defaults of stream and dest")
-	{
+	UNIT_CASE("conf: defaults of stream and dest") {
 		if (!UNIT_EQ(load(CONF_STREAM, "stream = { dest_ip = \"::1\"; };"), 0))
 			break;
 		UNIT_STR(text_of(&conf->stream.dest), "[::1]:7000");
@@ -128,15 +120,13 @@ static void test_defaults(void)
 		UNIT_EQ(conf->dest.recv_port, 7000);
 		UNIT_EQ(conf->dest.flows, 0);
 	}
-	UNIT_CASE("conf: a duration alone takes the limit of bytes away")
-	{
+	UNIT_CASE("conf: a duration alone takes the limit of bytes away") {
 		UNIT_EQ(load(CONF_STREAM, "stream = { dest_ip = \"::1\"; duration_s = 3; };"), 0);
 		UNIT_TRUE(conf && conf->stream.bytes == UINT64_MAX);
 		UNIT_EQ(load(CONF_STREAM, "stream = { dest_ip = \"::1\"; duration_s = 3; bytes = 0; };"), 0);
 		UNIT_TRUE(conf && conf->stream.bytes == 0);
 	}
-	UNIT_CASE("conf: less memory makes the default window smaller")
-	{
+	UNIT_CASE("conf: less memory makes the default window smaller") {
 		UNIT_EQ(load(CONF_RX_PROXY, "rx_proxy = { limits = { memory_bytes = \"2M\"; }; };"), 0);
 		UNIT_TRUE(conf && conf->rx.limits.flow_window_bytes == 512 << 10);
 	}
@@ -144,8 +134,7 @@ static void test_defaults(void)
 
 static void test_values(void)
 {
-	UNIT_CASE("conf: every key of a path")
-	{
+	UNIT_CASE("conf: every key of a path") {
 		const struct conf_path *path;
 
 		if (!UNIT_EQ(load(CONF_TX_PROXY,
@@ -170,8 +159,7 @@ static void test_values(void)
 		UNIT_EQ(conf->tx.rx_proxy.family, ADDR_NONE);
 		UNIT_EQ(conf->tx.rx_proxy.port, 0);
 	}
-	UNIT_CASE("conf: every key of capture")
-	{
+	UNIT_CASE("conf: every key of capture") {
 		const struct conf_capture *capture;
 
 		if (!UNIT_EQ(load(CONF_TX_PROXY,
@@ -196,8 +184,7 @@ static void test_values(void)
 		if (UNIT_EQ(capture->bypass.count, 1))
 			UNIT_EQ(capture->bypass.items[0].prefix_len, 32); /* a host */
 	}
-	UNIT_CASE("conf: sizes with a suffix, long integers, hexadecimal")
-	{
+	UNIT_CASE("conf: sizes with a suffix, long integers, hexadecimal") {
 		UNIT_EQ(load(CONF_RX_PROXY, "rx_proxy = { limits = { memory_bytes = \"3G\"; "
 		                            "flow_window_bytes = \"100k\"; flows = 0x10; }; };"),
 		        0);
@@ -211,20 +198,17 @@ static void test_values(void)
 		UNIT_EQ(load(CONF_STREAM, "stream = { dest_ip = \"::1\"; seed = 18446744073709551615; };"), 0);
 		UNIT_TRUE(conf && conf->stream.seed == UINT64_MAX);
 	}
-	UNIT_CASE("conf: long integers stay what they are in comments, strings and names")
-	{
+	UNIT_CASE("conf: long integers stay what they are in comments, strings and names") {
 		UNIT_EQ(load(CONF_STREAM, "/* 12345678901 \" @include */ # 12345678901 \"\n// \"12345678901\n"
 		                          "stream = { dest_ip = \"::1\"; file_name = \"a\\\"12345678901 @\"; };"),
 		        0);
 		UNIT_TRUE(conf && strcmp(conf->stream.file_name, "a\"12345678901 @") == 0);
 	}
-	UNIT_CASE("conf: an IPv4-mapped address is IPv4")
-	{
+	UNIT_CASE("conf: an IPv4-mapped address is IPv4") {
 		UNIT_EQ(load(CONF_STREAM, "stream = { dest_port = 9; dest_ip = \"::ffff:192.0.2.1\"; };"), 0);
 		UNIT_STR(conf ? text_of(&conf->stream.dest) : NULL, "192.0.2.1:9");
 	}
-	UNIT_CASE("conf: the contents of other groups are not looked at")
-	{
+	UNIT_CASE("conf: the contents of other groups are not looked at") {
 		UNIT_EQ(load(CONF_DEST, "tx_proxy = { nonsense = 1; }; rx_proxy = { recv_port = -1; }; dest = { };"),
 		        0);
 	}
@@ -234,8 +218,7 @@ static void test_security(void)
 {
 	char text[500];
 
-	UNIT_CASE("conf: tx_proxy with a key")
-	{
+	UNIT_CASE("conf: tx_proxy with a key") {
 		snprintf(text, sizeof text,
 		         TX("security = { mode = \"psk\"; identity = \"tx1\"; key_file = \"%s\"; };"), fixture_key);
 		if (!UNIT_EQ(load(CONF_TX_PROXY, text), 0))
@@ -244,8 +227,7 @@ static void test_security(void)
 		UNIT_STR(conf->tx.key.identity, "tx1");
 		UNIT_STR(conf->tx.key.key_file, fixture_key);
 	}
-	UNIT_CASE("conf: rx_proxy with keys")
-	{
+	UNIT_CASE("conf: rx_proxy with keys") {
 		snprintf(text, sizeof text,
 		         "rx_proxy = { security = { mode = \"psk\"; keys = ( { identity = \"a\"; key_file = \"%s\"; }, "
 		         "{ identity = \"b\"; key_file = \"%s\"; } ); }; source = \"client\"; };",
@@ -257,8 +239,7 @@ static void test_security(void)
 		if (UNIT_EQ(conf->rx.key_count, 2))
 			UNIT_STR(conf->rx.keys[1].identity, "b");
 	}
-	UNIT_CASE("conf: rx_proxy without keys")
-	{
+	UNIT_CASE("conf: rx_proxy without keys") {
 		UNIT_EQ(load(CONF_RX_PROXY,
 		             "rx_proxy = { security = { mode = \"none\"; accept_from = ( \"192.0.2.1\" ); }; };"),
 		        0);
@@ -268,23 +249,19 @@ static void test_security(void)
 
 static void test_overrides(void)
 {
-	UNIT_CASE("conf: an override wins over the file")
-	{
+	UNIT_CASE("conf: an override wins over the file") {
 		UNIT_EQ(load_with(CONF_TX_PROXY, TX("local_port = 1;"), "local_port", "65535"), 0);
 		UNIT_TRUE(conf && conf->tx.local_port == 65535);
 	}
-	UNIT_CASE("conf: an override of a nested key")
-	{
+	UNIT_CASE("conf: an override of a nested key") {
 		UNIT_EQ(load_with(CONF_TX_PROXY, TX(""), "capture.queue", "3"), 0);
 		UNIT_TRUE(conf && conf->tx.capture.queue == 3);
 	}
-	UNIT_CASE("conf: an override gives a required key")
-	{
+	UNIT_CASE("conf: an override gives a required key") {
 		UNIT_EQ(load_with(CONF_TX_PROXY, "tx_proxy = { };", "rx_proxy_ip", "192.0.2.77"), 0);
 		UNIT_STR(conf ? text_of(&conf->tx.paths[0].remote) : NULL, "192.0.2.77:6000");
 	}
-	UNIT_CASE("conf: the last of two overrides counts")
-	{
+	UNIT_CASE("conf: the last of two overrides counts") {
 		const struct conf_override two[] = {{"verify", "no"}, {"verify", "yes"}};
 
 		load(CONF_STREAM, "stream = { dest_ip = \"::1\"; verify = false; };");
@@ -315,8 +292,7 @@ static void test_nets(void)
 	        {"2001:db8:7fff::", 33}, {"2001:db8:8000::1", -1}, {"::", 128},     {"::1", -1},
 	};
 
-	UNIT_CASE("conf: the longest prefix that matches")
-	{
+	UNIT_CASE("conf: the longest prefix that matches") {
 		if (!UNIT_EQ(load(CONF_RX_PROXY,
 		                  "rx_proxy = { allow = ( \"0.0.0.0/0\", \"10.1.2.0/23\", \"10.0.0.0/8\", "
 		                  "\"10.1.2.3\", \"2001:db8::/33\", \"::/128\" ); };"),
@@ -331,8 +307,7 @@ static void test_nets(void)
 			UNIT_EQ(conf_nets_contain(&conf->rx.allow, &addr), cases[i].longest >= 0);
 		}
 	}
-	UNIT_CASE("conf: an empty list of networks holds nothing")
-	{
+	UNIT_CASE("conf: an empty list of networks holds nothing") {
 		struct addr addr = addr_of("10.0.0.0");
 		const struct conf_nets none = {NULL, 0};
 
@@ -343,8 +318,7 @@ static void test_nets(void)
 
 static void test_sockaddr(void)
 {
-	UNIT_CASE("sockaddr: text, address and socket address agree")
-	{
+	UNIT_CASE("sockaddr: text, address and socket address agree") {
 		static const char *const texts[] = {"192.0.2.1", "2001:db8::1", "::1", "255.255.255.255"};
 		struct sockaddr_storage sa;
 
@@ -358,8 +332,7 @@ static void test_sockaddr(void)
 			UNIT_STR(text_of(&back), texts[i]);
 		}
 	}
-	UNIT_CASE("sockaddr: what is no address")
-	{
+	UNIT_CASE("sockaddr: what is no address") {
 		static const char *const texts[] = {"",          "1.2.3",  "1.2.3.256", "1.2.3.4 ",
 		                                    "localhost", "::1%lo", "1.2.3.4:80"};
 		struct addr addr = {.family = ADDR_IPV4, .port = 7};
@@ -369,8 +342,7 @@ static void test_sockaddr(void)
 				UNIT_FAIL("\"%s\" was taken", texts[i]);
 		UNIT_EQ(addr.port, 7);
 	}
-	UNIT_CASE("sockaddr: none, and a family that is not IP")
-	{
+	UNIT_CASE("sockaddr: none, and a family that is not IP") {
 		struct sockaddr_storage sa = {.ss_family = AF_UNIX};
 		struct addr addr = sockaddr_to_addr(&sa);
 

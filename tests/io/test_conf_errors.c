@@ -227,7 +227,7 @@ static void check_error(int err, const char *const has[3])
 static void test_wrongs(void)
 {
 	for (size_t i = 0; i < sizeof wrongs / sizeof *wrongs; i++)
-		UNIT_CASE ("conf is refused: %s", wrongs[i].name)
+		UNIT_CASE("conf is refused: %s", wrongs[i].name)
 			check_error(load(wrongs[i].group, expand(wrongs[i].text)), wrongs[i].has);
 }
 
@@ -239,7 +239,7 @@ static void test_wrong_overrides(void)
 	for (size_t i = 0; i < sizeof wrong_overrides / sizeof *wrong_overrides; i++) {
 		const struct wrong_override *wrong = &wrong_overrides[i];
 
-		UNIT_CASE ("conf is refused: override %s", wrong->name)
+		UNIT_CASE("conf is refused: override %s", wrong->name)
 			check_error(load_with(wrong->group, good[wrong->group], wrong->key, wrong->value), wrong->has);
 	}
 }
@@ -284,23 +284,23 @@ static void test_key_files(void)
 	static const mode_t open_modes[] = {0640, 0604, 0620, 0602, 0610, 0601, 0666};
 
 	for (size_t i = 0; i < sizeof open_modes / sizeof *open_modes; i++)
-		UNIT_CASE ("conf is refused: key file of mode %03o", (unsigned)open_modes[i]) {
+		UNIT_CASE("conf is refused: key file of mode %03o", (unsigned)open_modes[i]) {
 			UNIT_EQ(load_key_mode(open_modes[i], "x"), -EINVAL);
 			UNIT_HAS(error, "open to others");
 			UNIT_HAS(error, "tx_proxy.security.key_file");
 		}
-	UNIT_CASE ("conf: key files of mode 600 and 400") {
+	UNIT_CASE("conf: key files of mode 600 and 400") {
 		UNIT_EQ(load_key_mode(0600, KEY_TEXT), 0);
 		chmod(fixture_key, 0600);
 		unlink(fixture_key);
 		UNIT_EQ(load_key_mode(0400, KEY_TEXT), 0);
 		unlink(fixture_key);
 	}
-	UNIT_CASE ("conf is refused: empty key file") {
+	UNIT_CASE("conf is refused: empty key file") {
 		UNIT_EQ(load_key_mode(0600, ""), -EINVAL);
 		UNIT_HAS(error, "is empty");
 	}
-	UNIT_CASE ("conf is refused: unreadable key file") {
+	UNIT_CASE("conf is refused: unreadable key file") {
 		char text[300];
 
 		snprintf(text, sizeof text, TX("security = { mode = \"psk\"; identity = \"a\"; key_file = \"%s\"; };"),
@@ -314,30 +314,30 @@ static void test_key_files(void)
 
 static void test_files(void)
 {
-	UNIT_CASE ("conf is refused: file that does not exist") {
+	UNIT_CASE("conf is refused: file that does not exist") {
 		UNIT_EQ(load_file(CONF_DEST, "/nonexistent/n.conf"), -ENOENT);
 		UNIT_HAS(error, "/nonexistent/n.conf: cannot be read: No such file");
 	}
-	UNIT_CASE ("conf is refused: directory for a file") {
+	UNIT_CASE("conf is refused: directory for a file") {
 		UNIT_EQ(load_file(CONF_DEST, "/tmp"), -EINVAL);
 		UNIT_HAS(error, "/tmp: cannot be read: Is a directory");
 	}
-	UNIT_CASE ("conf is refused: file without permission") {
+	UNIT_CASE("conf is refused: file without permission") {
 		write_file(fixture_conf, "dest = { };", 11, 0000);
 		UNIT_EQ(load_as_nobody(CONF_DEST, fixture_conf), -EACCES);
 		UNIT_HAS(error, "cannot be read: Permission denied");
 		chmod(fixture_conf, 0600);
 	}
-	UNIT_CASE ("conf is refused: zero byte") {
+	UNIT_CASE("conf is refused: zero byte") {
 		write_file(fixture_conf, "dest = { };\0", 12, 0600);
 		UNIT_EQ(load_file(CONF_DEST, fixture_conf), -EINVAL);
 		UNIT_HAS(error, "zero byte");
 	}
-	UNIT_CASE ("conf is refused: endless file") {
+	UNIT_CASE("conf is refused: endless file") {
 		UNIT_EQ(load_file(CONF_DEST, "/dev/zero"), -EINVAL);
 		UNIT_HAS(error, "too large");
 	}
-	UNIT_CASE ("conf is refused: no file in the default places") {
+	UNIT_CASE("conf is refused: no file in the default places") {
 		if (access("/etc/pair_proxy/network.conf", F_OK) == 0) {
 			unit_skip("/etc/pair_proxy/network.conf exists");
 			break;
@@ -349,7 +349,7 @@ static void test_files(void)
 		UNIT_HAS(error, "/etc/pair_proxy/network.conf");
 		UNIT_HAS(error, "-c FILE");
 	}
-	UNIT_CASE ("conf is refused: a long file name does not hide the message") {
+	UNIT_CASE("conf is refused: a long file name does not hide the message") {
 		char name[2000];
 
 		memset(name, 'a', sizeof name);
@@ -370,7 +370,7 @@ static void test_damage(void)
 	char text[sizeof whole];
 	unsigned silent = 0, loaded = 0;
 
-	UNIT_CASE ("conf: a file cut at any byte") {
+	UNIT_CASE("conf: a file cut at any byte") {
 		for (size_t len = 0; len < sizeof whole - 1; len++) {
 			memcpy(text, whole, len);
 			text[len] = '\0';
@@ -380,7 +380,7 @@ static void test_damage(void)
 		UNIT_EQ(silent, 0);
 		UNIT_EQ(loaded, 0); /* path mark is out of range: never valid */
 	}
-	UNIT_CASE ("conf: a file with any byte changed") {
+	UNIT_CASE("conf: a file with any byte changed") {
 		static const char bytes[] = "\"{}();=,/*@#9L-.a\n\\\x80";
 		enum { TRIES = 4 }; /* for each position; together they go through all of bytes[] */
 

@@ -18,8 +18,9 @@ static struct syn nth(uint32_t n)
 {
 	uint16_t step = (uint16_t)(n / 4);
 
-	return (struct syn){.src = ipv4(0x0a000001 + (n % 4 == 0 ? step : 0), (uint16_t)(1024 + (n % 4 == 1 ? step : 0))),
-	                    .dst = ipv4(0xc0000201 + (n % 4 == 2 ? step : 0), (uint16_t)(80 + (n % 4 == 3 ? step : 0)))};
+	return (struct syn){
+	        .src = ipv4(0x0a000001 + (n % 4 == 0 ? step : 0), (uint16_t)(1024 + (n % 4 == 1 ? step : 0))),
+	        .dst = ipv4(0xc0000201 + (n % 4 == 2 ? step : 0), (uint16_t)(80 + (n % 4 == 3 ? step : 0)))};
 }
 
 int main(void)

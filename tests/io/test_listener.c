@@ -139,7 +139,8 @@ int main(void)
 		struct listener second;
 		if (!UNIT_TRUE(open_somewhere(&listener, loop)))
 			break;
-		UNIT_EQ(listener_open(&second, loop, sock_local(listener.watcher.fd).port, false, on_accepted, NULL), -EADDRINUSE);
+		UNIT_EQ(listener_open(&second, loop, sock_local(listener.watcher.fd).port, false, on_accepted, NULL),
+		        -EADDRINUSE);
 		listener_close(&second);
 		listener_close(&listener);
 	}

@@ -57,7 +57,7 @@ static bool matches(const char *got, const char *pattern)
 
 static void test_lines(void)
 {
-	UNIT_CASE ("log: time, level, event, values") {
+	UNIT_CASE("log: time, level, event, values") {
 		capture_begin();
 		log_event(LOG_LEVEL_WARN, "path_down", "path=%s rtt_us=%d", "adsl", 12);
 		if (!matches(capture_end(),
@@ -65,7 +65,7 @@ static void test_lines(void)
 		             "warn event=path_down path=adsl rtt_us=12\n$"))
 			UNIT_FAIL("the line is \"%s\"", text);
 	}
-	UNIT_CASE ("log: an event without values ends after its name") {
+	UNIT_CASE("log: an event without values ends after its name") {
 		capture_begin();
 		log_event(LOG_LEVEL_ERROR, "ready", "%s", "");
 		log_event(LOG_LEVEL_ERROR, "ready2", "k=1");
@@ -73,7 +73,7 @@ static void test_lines(void)
 		UNIT_HAS(text, " error event=ready");
 		UNIT_HAS(text, " error event=ready2 k=1\n");
 	}
-	UNIT_CASE ("log: a long line is cut and stays one line") {
+	UNIT_CASE("log: a long line is cut and stays one line") {
 		char value[2 * LOG_LINE_MAX];
 
 		memset(value, 'x', sizeof value);
@@ -85,12 +85,12 @@ static void test_lines(void)
 		UNIT_EQ(lines_of(text), 1);
 		UNIT_EQ(text[LOG_LINE_MAX - 1], '\n');
 	}
-	UNIT_CASE ("log: control bytes cannot make a second line") {
+	UNIT_CASE("log: control bytes cannot make a second line") {
 		capture_begin();
 		log_event(LOG_LEVEL_ERROR, "e", "v=%s", "a\nb\x1b[0m\x7f");
 		UNIT_HAS(capture_end(), "v=a?b?[0m?\n");
 	}
-	UNIT_CASE ("log: errno is preserved") {
+	UNIT_CASE("log: errno is preserved") {
 		struct log_limit limit = LOG_LIMIT_DEFAULT;
 
 		capture_begin();
@@ -108,7 +108,7 @@ static void test_levels(void)
 {
 	static const char *const names[] = {"error", "warn", "info", "debug"};
 
-	UNIT_CASE ("log: info is the default level") {
+	UNIT_CASE("log: info is the default level") {
 		capture_begin();
 		log_event(LOG_LEVEL_INFO, "shown", "k=1");
 		log_event(LOG_LEVEL_DEBUG, "hidden", "k=1");
@@ -116,7 +116,7 @@ static void test_levels(void)
 		UNIT_EQ(lines_of(text), 1);
 	}
 	for (int level = LOG_LEVEL_ERROR; level <= LOG_LEVEL_DEBUG; level++)
-		UNIT_CASE ("log: level %s", names[level]) {
+		UNIT_CASE("log: level %s", names[level]) {
 			enum log_level parsed = LOG_LEVEL_ERROR;
 
 			UNIT_EQ(log_level_parse(&parsed, names[level]), 0);
@@ -128,7 +128,7 @@ static void test_levels(void)
 			UNIT_EQ(lines_of(capture_end()), level + 1);
 		}
 	log_set_level(LOG_LEVEL_INFO);
-	UNIT_CASE ("log: a name that is no level") {
+	UNIT_CASE("log: a name that is no level") {
 		enum log_level parsed = LOG_LEVEL_WARN;
 
 		UNIT_EQ(log_level_parse(&parsed, "Info"), -EINVAL);
@@ -155,11 +155,11 @@ static void test_values(void)
 	};
 	char buf[64];
 
-	UNIT_CASE ("log: quoting of values") {
+	UNIT_CASE("log: quoting of values") {
 		for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
 			UNIT_STR(log_value(buf, sizeof buf, cases[i].in), cases[i].out);
 	}
-	UNIT_CASE ("log: a value is cut to any size without half an escape") {
+	UNIT_CASE("log: a value is cut to any size without half an escape") {
 		for (unsigned size = 3; size < 20; size++) {
 			size_t len;
 
@@ -182,7 +182,7 @@ static void sleep_ms(long ms)
 
 static void test_limit(void)
 {
-	UNIT_CASE ("log: a burst, then silence") {
+	UNIT_CASE("log: a burst, then silence") {
 		struct log_limit limit = {.burst = 3, .interval_us = 60 * 1000000};
 
 		capture_begin();
@@ -192,7 +192,7 @@ static void test_limit(void)
 		UNIT_HAS(text, "i=2\n");
 		UNIT_EQ(limit.suppressed, 97);
 	}
-	UNIT_CASE ("log: the line after a pause tells how many were left out") {
+	UNIT_CASE("log: the line after a pause tells how many were left out") {
 		struct log_limit limit = {.burst = 1, .interval_us = 20000};
 
 		capture_begin();
@@ -205,7 +205,7 @@ static void test_limit(void)
 		UNIT_HAS(capture_end(), "event=flood i=5 suppressed=4\n");
 		UNIT_HAS(text, "event=flood i=6\n");
 	}
-	UNIT_CASE ("log: a long pause gives the whole burst back and no more") {
+	UNIT_CASE("log: a long pause gives the whole burst back and no more") {
 		struct log_limit limit = {.burst = 2, .interval_us = 1000000, .tokens_used = 2, .last_us = 0};
 
 		capture_begin();
@@ -213,7 +213,7 @@ static void test_limit(void)
 			log_limited(&limit, LOG_LEVEL_WARN, "flood", "i=%d", i);
 		UNIT_EQ(lines_of(capture_end()), 2);
 	}
-	UNIT_CASE ("log: what the level hides is neither counted nor charged") {
+	UNIT_CASE("log: what the level hides is neither counted nor charged") {
 		struct log_limit limit = {.burst = 1, .interval_us = 60 * 1000000};
 
 		capture_begin();

@@ -81,8 +81,7 @@ static void test_plain(void)
 	struct packet p = make_ipv4(linux_options, sizeof linux_options);
 	struct syn syn;
 
-	UNIT_CASE("an IPv4 SYN of Linux is read in full")
-	{
+	UNIT_CASE("an IPv4 SYN of Linux is read in full") {
 		UNIT_EQ(parse_packet(&syn, &p), 0);
 		UNIT_EQ(syn.src.family, ADDR_IPV4);
 		UNIT_EQ(syn.src.port, 40000);
@@ -97,8 +96,7 @@ static void test_plain(void)
 		UNIT_TRUE(syn.sack_permitted);
 		UNIT_TRUE(syn.timestamps);
 	}
-	UNIT_CASE("an IPv6 SYN of Linux is read in full")
-	{
+	UNIT_CASE("an IPv6 SYN of Linux is read in full") {
 		p = make_ipv6(linux_options, sizeof linux_options);
 		UNIT_EQ(parse_packet(&syn, &p), 0);
 		UNIT_EQ(syn.src.family, ADDR_IPV6);
@@ -113,16 +111,14 @@ static void test_plain(void)
 		UNIT_EQ(syn.isn, 0xfedcba98);
 		UNIT_TRUE(syn.sack_permitted && syn.timestamps);
 	}
-	UNIT_CASE("a SYN without options has none")
-	{
+	UNIT_CASE("a SYN without options has none") {
 		p = make_ipv4(NULL, 0);
 		UNIT_EQ(parse_packet(&syn, &p), 0);
 		UNIT_EQ(syn.mss, 0);
 		UNIT_EQ(syn.window_scale, 255);
 		UNIT_TRUE(!syn.sack_permitted && !syn.timestamps);
 	}
-	UNIT_CASE("a packet that is refused leaves the result alone")
-	{
+	UNIT_CASE("a packet that is refused leaves the result alone") {
 		memset(&syn, 0x5a, sizeof syn);
 		p = make_ipv4(linux_options, sizeof linux_options);
 		p.bytes[p.tcp_at + 13] = 0x12;
@@ -171,28 +167,24 @@ static void test_options(void)
 	struct syn syn;
 
 	for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
-		UNIT_CASE("option: %s", cases[i].name)
-		{
+		UNIT_CASE("option: %s", cases[i].name) {
 			p = make_ipv4(cases[i].options, cases[i].option_bytes);
 			UNIT_EQ(parse_packet(&syn, &p), cases[i].want);
 			p = make_ipv6(cases[i].options, cases[i].option_bytes);
 			UNIT_EQ(parse_packet(&syn, &p), cases[i].want);
 		}
 	}
-	UNIT_CASE("option: what an unknown one hides is not taken for an option")
-	{
+	UNIT_CASE("option: what an unknown one hides is not taken for an option") {
 		p = make_ipv4((const uint8_t[]){254, 8, 2, 4, 1, 1, 1, 1}, 8);
 		UNIT_EQ(parse_packet(&syn, &p), 0);
 		UNIT_EQ(syn.mss, 0);
 	}
-	UNIT_CASE("option: a window scale above 14 counts as 14")
-	{
+	UNIT_CASE("option: a window scale above 14 counts as 14") {
 		p = make_ipv4((const uint8_t[]){3, 3, 15, 1}, 4);
 		UNIT_EQ(parse_packet(&syn, &p), 0);
 		UNIT_EQ(syn.window_scale, 14);
 	}
-	UNIT_CASE("option: a window scale of 0 is not the same as none")
-	{
+	UNIT_CASE("option: a window scale of 0 is not the same as none") {
 		p = make_ipv4((const uint8_t[]){3, 3, 0, 1}, 4);
 		UNIT_EQ(parse_packet(&syn, &p), 0);
 		UNIT_EQ(syn.window_scale, 0);
@@ -265,8 +257,7 @@ static void test_headers(void)
 	struct syn syn;
 
 	for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
-		UNIT_CASE("header: %s", cases[i].name)
-		{
+		UNIT_CASE("header: %s", cases[i].name) {
 			p = cases[i].six ? make_ipv6(linux_options, sizeof linux_options)
 			                 : make_ipv4(linux_options, sizeof linux_options);
 			p.bytes[cases[i].at] = cases[i].value;
@@ -274,35 +265,30 @@ static void test_headers(void)
 		}
 	}
 	for (unsigned port_at = 0; port_at < 4; port_at += 2) {
-		UNIT_CASE("header: %s port 0", port_at ? "destination" : "source")
-		{
+		UNIT_CASE("header: %s port 0", port_at ? "destination" : "source") {
 			p = make_ipv4(linux_options, sizeof linux_options);
 			memset(p.bytes + p.tcp_at + port_at, 0, 2);
 			UNIT_EQ(parse_packet(&syn, &p), -EINVAL);
 		}
 	}
-	UNIT_CASE("header: the unspecified IPv6 address")
-	{
+	UNIT_CASE("header: the unspecified IPv6 address") {
 		p = make_ipv6(linux_options, sizeof linux_options);
 		memset(p.bytes + 8, 0, 16);
 		UNIT_EQ(parse_packet(&syn, &p), -EINVAL);
 	}
-	UNIT_CASE("header: an IPv4 address in an IPv6 packet")
-	{
+	UNIT_CASE("header: an IPv4 address in an IPv6 packet") {
 		p = make_ipv6(linux_options, sizeof linux_options);
 		memcpy(p.bytes + 24, (const uint8_t[16]){[10] = 0xff, [11] = 0xff, 192, 0, 2, 1}, 16);
 		UNIT_EQ(parse_packet(&syn, &p), -EINVAL);
 	}
-	UNIT_CASE("header: the longest packet that is taken fits what is copied")
-	{
+	UNIT_CASE("header: the longest packet that is taken fits what is copied") {
 		static const uint8_t nops[40] = {1, 1, 1, 1};
 
 		p = make_ipv6(nops, sizeof nops);
 		UNIT_EQ(p.len_bytes, SYN_PARSE_BYTES);
 		UNIT_EQ(parse_packet(&syn, &p), 0);
 	}
-	UNIT_CASE("header: padding behind the packet is not read")
-	{
+	UNIT_CASE("header: padding behind the packet is not read") {
 		p = make_ipv4(NULL, 0);
 		p.bytes[32] = 0x60; /* claims four bytes of options, which would lie in the padding */
 		p.len_bytes += 6;
@@ -325,13 +311,11 @@ static void test_sweeps(void)
 	struct syn syn;
 
 	for (size_t i = 0; i < sizeof packets / sizeof packets[0]; i++) {
-		UNIT_CASE("sweep: an IPv%d SYN cut off anywhere is refused", i ? 6 : 4)
-		{
+		UNIT_CASE("sweep: an IPv%d SYN cut off anywhere is refused", i ? 6 : 4) {
 			for (size_t len_bytes = 0; len_bytes < packets[i].len_bytes; len_bytes++)
 				UNIT_EQ(parse_exactly(&syn, packets[i].bytes, len_bytes), -EINVAL);
 		}
-		UNIT_CASE("sweep: every value of every byte of an IPv%d SYN", i ? 6 : 4)
-		{
+		UNIT_CASE("sweep: every value of every byte of an IPv%d SYN", i ? 6 : 4) {
 			unsigned taken = 0;
 
 			for (size_t at = 0; at < packets[i].len_bytes; at++) {

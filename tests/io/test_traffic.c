@@ -21,7 +21,7 @@ static void test_pattern(void)
 	uint8_t whole[SPAN], part[SPAN];
 
 	traffic_pattern_fill(&pattern, 0, whole, SPAN);
-	UNIT_CASE ("pattern: every range of offsets is made as in one go") {
+	UNIT_CASE("pattern: every range of offsets is made as in one go") {
 		for (size_t from = 0; from < 40; from++)
 			for (size_t len = 0; len < 600; len++) {
 				traffic_pattern_fill(&pattern, from, part, len);
@@ -29,7 +29,7 @@ static void test_pattern(void)
 					UNIT_FAIL("from %zu, %zu bytes", from, len);
 			}
 	}
-	UNIT_CASE ("pattern: the first wrong byte is found wherever it stands") {
+	UNIT_CASE("pattern: the first wrong byte is found wherever it stands") {
 		for (size_t from = 0; from < 9; from++)
 			for (size_t wrong = from; wrong < SPAN; wrong++) {
 				memcpy(part, whole, SPAN);
@@ -39,18 +39,18 @@ static void test_pattern(void)
 					UNIT_FAIL("from %zu, byte %zu", from, wrong);
 			}
 	}
-	UNIT_CASE ("pattern: right data is right, far from the start too") {
+	UNIT_CASE("pattern: right data is right, far from the start too") {
 		uint64_t far = (UINT64_C(1) << 40) - 11;
 
 		traffic_pattern_fill(&pattern, far, part, SPAN);
 		UNIT_EQ(traffic_pattern_check(&pattern, far, part, SPAN), SPAN);
 		UNIT_EQ(traffic_pattern_check(&pattern, 0, whole, SPAN), SPAN);
 	}
-	UNIT_CASE ("pattern: a shift shows within the first word") {
+	UNIT_CASE("pattern: a shift shows within the first word") {
 		for (uint64_t shift = 1; shift < 5000; shift++)
 			UNIT_TRUE(traffic_pattern_check(&pattern, shift, whole, 8) < 8);
 	}
-	UNIT_CASE ("pattern: seeds, flows and directions differ") {
+	UNIT_CASE("pattern: seeds, flows and directions differ") {
 		struct traffic_pattern others[] = {
 		        traffic_pattern_make(2, 0, TRAFFIC_FORTH),
 		        traffic_pattern_make(1, 1, TRAFFIC_FORTH),
@@ -78,7 +78,7 @@ static void test_header(void)
 	uint8_t buf[TRAFFIC_HEADER_SIZE];
 	struct traffic_header got;
 
-	UNIT_CASE ("header: what is encoded is decoded") {
+	UNIT_CASE("header: what is encoded is decoded") {
 		traffic_header_encode(buf, &good_header);
 		UNIT_EQ(traffic_header_decode(&got, buf), 0);
 		UNIT_EQ(got.mode, good_header.mode);
@@ -89,7 +89,7 @@ static void test_header(void)
 		UNIT_EQ(got.back_bytes, good_header.back_bytes);
 		UNIT_EQ(got.duration_ms, good_header.duration_ms);
 	}
-	UNIT_CASE ("header: every single wrong bit is refused") {
+	UNIT_CASE("header: every single wrong bit is refused") {
 		for (unsigned bit = 0; bit < TRAFFIC_HEADER_SIZE * 8; bit++) {
 			traffic_header_encode(buf, &good_header);
 			buf[bit / 8] ^= (uint8_t)(1 << bit % 8);
@@ -97,7 +97,7 @@ static void test_header(void)
 				UNIT_FAIL("bit %u", bit);
 		}
 	}
-	UNIT_CASE ("header: what passes the limits is refused") {
+	UNIT_CASE("header: what passes the limits is refused") {
 		struct traffic_header wrong[6];
 
 		for (size_t i = 0; i < 6; i++)
@@ -113,7 +113,7 @@ static void test_header(void)
 			UNIT_EQ(traffic_header_decode(&got, buf), -ERANGE);
 		}
 	}
-	UNIT_CASE ("header: its start is told from raw bytes with the first byte that differs") {
+	UNIT_CASE("header: its start is told from raw bytes with the first byte that differs") {
 		traffic_header_encode(buf, &good_header);
 		for (size_t len = 0; len <= TRAFFIC_HEADER_SIZE; len++)
 			UNIT_TRUE(traffic_header_may_start(buf, len));
@@ -139,7 +139,7 @@ static void test_trailer(void)
 	uint8_t buf[TRAFFIC_TRAILER_SIZE];
 	struct traffic_trailer got;
 
-	UNIT_CASE ("trailer: what is encoded is decoded") {
+	UNIT_CASE("trailer: what is encoded is decoded") {
 		traffic_trailer_encode(buf, &good_trailer);
 		UNIT_EQ(traffic_trailer_decode(&got, buf), 0);
 		UNIT_EQ(got.sent_bytes, good_trailer.sent_bytes);
@@ -151,7 +151,7 @@ static void test_trailer(void)
 		UNIT_EQ(got.has_received_sha256, true);
 		UNIT_MEM(got.received_sha256, good_trailer.received_sha256, TRAFFIC_SHA256_SIZE);
 	}
-	UNIT_CASE ("trailer: every single wrong bit is refused") {
+	UNIT_CASE("trailer: every single wrong bit is refused") {
 		for (unsigned bit = 0; bit < TRAFFIC_TRAILER_SIZE * 8; bit++) {
 			traffic_trailer_encode(buf, &good_trailer);
 			buf[bit / 8] ^= (uint8_t)(1 << bit % 8);
@@ -159,7 +159,7 @@ static void test_trailer(void)
 				UNIT_FAIL("bit %u", bit);
 		}
 	}
-	UNIT_CASE ("trailer: an unknown status is refused") {
+	UNIT_CASE("trailer: an unknown status is refused") {
 		struct traffic_trailer wrong = good_trailer;
 
 		wrong.status = TRAFFIC_STATUS_COUNT;
@@ -190,7 +190,7 @@ static void test_sink(void)
 	struct traffic_trailer got;
 	struct traffic_sink sink;
 
-	UNIT_CASE ("sink: data and trailer are told apart in pieces of any size") {
+	UNIT_CASE("sink: data and trailer are told apart in pieces of any size") {
 		for (size_t len = 0; len <= 300; len += 1 + len / 50)
 			for (size_t piece = 1; piece <= len + TRAFFIC_TRAILER_SIZE; piece++) {
 				traffic_pattern_fill(&pattern, 0, data, len);
@@ -206,7 +206,7 @@ static void test_sink(void)
 				traffic_sink_free(&sink);
 			}
 	}
-	UNIT_CASE ("sink: without a trailer all of it is data") {
+	UNIT_CASE("sink: without a trailer all of it is data") {
 		for (size_t len = 0; len <= 300; len++) {
 			traffic_pattern_fill(&pattern, 0, data, len);
 			traffic_sink_init(&sink);
@@ -220,7 +220,7 @@ static void test_sink(void)
 			traffic_sink_free(&sink);
 		}
 	}
-	UNIT_CASE ("sink: wrong, swapped, missing and doubled data show at their offset") {
+	UNIT_CASE("sink: wrong, swapped, missing and doubled data show at their offset") {
 		uint64_t seed = 11;
 
 		for (int i = 0; i < 400; i++) {
@@ -265,7 +265,7 @@ static void test_source(void)
 	uint8_t chunk[100], want[SPAN];
 	struct traffic_source source;
 
-	UNIT_CASE ("source: what was not sent is made again") {
+	UNIT_CASE("source: what was not sent is made again") {
 		uint64_t seed = 3;
 
 		traffic_pattern_fill(&pattern, 0, want, SPAN);
@@ -282,7 +282,7 @@ static void test_source(void)
 		UNIT_EQ(traffic_source_fill(&source, chunk, sizeof chunk), 0);
 		traffic_source_free(&source);
 	}
-	UNIT_CASE ("source: nothing to send, and stopped early") {
+	UNIT_CASE("source: nothing to send, and stopped early") {
 		UNIT_EQ(traffic_source_init(&source, -1, pattern, 0, false), 0);
 		UNIT_EQ(traffic_source_fill(&source, chunk, sizeof chunk), 0);
 		UNIT_TRUE(source.ended);
@@ -290,7 +290,7 @@ static void test_source(void)
 		traffic_source_stop(&source);
 		UNIT_EQ(traffic_source_fill(&source, chunk, sizeof chunk), 0);
 	}
-	UNIT_CASE ("source: a file with its SHA-256, a file that cannot be read") {
+	UNIT_CASE("source: a file with its SHA-256, a file that cannot be read") {
 		/* FIPS 180-2, appendix B.1: "abc" */
 		static const char want_text[] = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
 		char name[] = "/tmp/test_traffic.XXXXXX", text[TRAFFIC_SHA256_TEXT_MAX];
@@ -320,7 +320,7 @@ static void test_source(void)
 
 static void test_report(void)
 {
-	UNIT_CASE ("samples: quantiles by nearest rank") {
+	UNIT_CASE("samples: quantiles by nearest rank") {
 		struct traffic_samples samples = {0};
 
 		UNIT_EQ(traffic_samples_ms(&samples, 0.5), 0);
@@ -334,7 +334,7 @@ static void test_report(void)
 		UNIT_EQ(traffic_samples_ms(&samples, 1), 100);
 		traffic_samples_free(&samples);
 	}
-	UNIT_CASE ("rates: 10^6 bits per second, none in no time") {
+	UNIT_CASE("rates: 10^6 bits per second, none in no time") {
 		UNIT_EQ(traffic_report_mbit_s(125000, 1000000), 1);
 		UNIT_EQ(traffic_report_mbit_s(125000, 0), 0);
 		UNIT_EQ(traffic_report_ms(1000, 3000), 2);
@@ -350,7 +350,7 @@ static void test_out(void)
 
 	if (!mkdtemp(dir))
 		abort();
-	UNIT_CASE ("out: the first file has the name itself, those after it a number") {
+	UNIT_CASE("out: the first file has the name itself, those after it a number") {
 		snprintf(name, sizeof name, "%s/out", dir);
 		for (unsigned i = 0; i < 3; i++) {
 			snprintf(want, sizeof want, i ? "%s.%u" : "%s", name, i);
@@ -361,7 +361,7 @@ static void test_out(void)
 			UNIT_EQ(unlink(path), 0);
 		}
 	}
-	UNIT_CASE ("out: %%d is the number") {
+	UNIT_CASE("out: %%d is the number") {
 		snprintf(name, sizeof name, "%s/o%%d%%s.bin", dir);
 		out.opened = 7;
 		snprintf(want, sizeof want, "%s/o7%%s.bin", dir);
@@ -370,7 +370,7 @@ static void test_out(void)
 		UNIT_EQ(close(fd), 0);
 		UNIT_EQ(unlink(path), 0);
 	}
-	UNIT_CASE ("out: a device is shared, no name writes nothing, a wrong name fails") {
+	UNIT_CASE("out: a device is shared, no name writes nothing, a wrong name fails") {
 		snprintf(name, sizeof name, "/dev/null");
 		UNIT_EQ(close(traffic_out_open(&out, path, sizeof path, &error)), 0);
 		UNIT_STR(path, "/dev/null");
@@ -381,7 +381,7 @@ static void test_out(void)
 		UNIT_EQ(traffic_out_open(&out, path, sizeof path, &error), -1);
 		UNIT_EQ(error, 0);
 	}
-	UNIT_CASE ("out: strangers cannot fill the directory") {
+	UNIT_CASE("out: strangers cannot fill the directory") {
 		snprintf(name, sizeof name, "%s/out", dir);
 		out.opened = TRAFFIC_OUT_FILES_MAX;
 		UNIT_EQ(traffic_out_open(&out, path, sizeof path, &error), -1);

@@ -133,9 +133,11 @@ static void dial(struct rig *rig, unsigned i)
 
 static void start_with(struct rig *rig, enum session_role role, unsigned stripes, uint64_t memory_bytes)
 {
-	struct session_config config = {
-	        .role = role,
-	        .limits = {.flows = 1000, .flow_window_bytes = 1 << 20, .memory_bytes = memory_bytes, .timeout_us = 60 * SECOND}};
+	struct session_config config = {.role = role,
+	                                .limits = {.flows = 1000,
+	                                           .flow_window_bytes = 1 << 20,
+	                                           .memory_bytes = memory_bytes,
+	                                           .timeout_us = 60 * SECOND}};
 
 	*rig = (struct rig){.now_us = SECOND};
 	rig->session = session_new(&config, &ops, rig, rig->now_us);

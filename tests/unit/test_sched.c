@@ -259,29 +259,30 @@ static void check_blocks(void)
 	        {.usable = true, .srtt_us = 300000, .rate_Bps = 625000, .backlog_bytes = 30000, .room_bytes = 20000},
 	};
 	struct sched_choice lane[] = {both[0], both[1]}, roomy[] = {both[0], both[1]};
-	const struct sched_choice backup[] = {both[1], {.usable = true, .backup = true, .rate_Bps = 1000000000, .srtt_us = 100}};
+	const struct sched_choice backup[] = {both[1],
+	                                      {.usable = true, .backup = true, .rate_Bps = 1000000000, .srtt_us = 100}};
 
-	UNIT_CASE ("a slow stripe holds a small window up") {
+	UNIT_CASE("a slow stripe holds a small window up") {
 		UNIT_TRUE(sched_blocks(both, 2, 1, 1400, 1000000));
 	}
-	UNIT_CASE ("and not one with room for what the fast one brings meanwhile") {
+	UNIT_CASE("and not one with room for what the fast one brings meanwhile") {
 		UNIT_TRUE(!sched_blocks(both, 2, 1, 1400, 16000000));
 	}
-	UNIT_CASE ("the stripe that delivers first holds nothing up") {
+	UNIT_CASE("the stripe that delivers first holds nothing up") {
 		UNIT_TRUE(!sched_blocks(both, 2, 0, 1400, 100000));
 	}
-	UNIT_CASE ("a stripe that may not be used is not waited for") {
+	UNIT_CASE("a stripe that may not be used is not waited for") {
 		UNIT_TRUE(!sched_blocks(backup, 2, 0, 1400, 100000));
 	}
-	UNIT_CASE ("nor is one of the lane, which may be kept from bulk") {
+	UNIT_CASE("nor is one of the lane, which may be kept from bulk") {
 		lane[0].express = true;
 		UNIT_TRUE(!sched_blocks(lane, 2, 1, 1400, 100000));
 	}
-	UNIT_CASE ("nor one that has room, and was left out for another reason") {
+	UNIT_CASE("nor one that has room, and was left out for another reason") {
 		roomy[0].room_bytes = 10000;
 		UNIT_TRUE(!sched_blocks(roomy, 2, 1, 1400, 100000));
 	}
-	UNIT_CASE ("nor does one that is alone, however small the window") {
+	UNIT_CASE("nor does one that is alone, however small the window") {
 		UNIT_TRUE(!sched_blocks(both + 1, 1, 0, 1400, 0));
 	}
 }
