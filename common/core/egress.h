@@ -17,9 +17,8 @@
 #include "page.h"
 
 enum {
-	EGRESS_RECORDS_MAX = 16384, /* in flight at once: a peer's ingress never needs more ranges (RANGE_MAX) */
-	EGRESS_BACKLOG_BYTES =
-	        524288 /* taken from the application and bound to no stripe: more would only be a queue */
+	EGRESS_RECORDS_MAX = 16384,   /* in flight at once: a peer's ingress never needs more ranges (RANGE_MAX) */
+	EGRESS_BACKLOG_BYTES = 524288 /* taken from the application, bound to no stripe: more is only a queue */
 };
 
 struct egress_record {

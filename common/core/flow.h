@@ -51,13 +51,12 @@ struct flow {
 	uint64_t asked_us;        /* when OPEN or RESET went out last, to be repeated until answered; 0: not yet */
 	int32_t express_bytes;    /* what it may still send as a small flow; full again when nothing is in flight */
 
-	uint32_t window_bytes; /* wish for the ingress window, grown by measurement */
-	uint64_t
-	        promised_bytes; /* see session_window.c: of the session's ingress memory, held for this flow's window */
-	uint32_t result_stripe; /* id of the stripe that OPEN_RESULT was sent on last; 0: none */
-	uint32_t ack_stripe;    /* and of ACK's */
-	uint64_t acked;         /* data ack last sent */
-	uint64_t ack_due_us;    /* when an ack must go at the latest; 0: none is owed */
+	uint32_t window_bytes;   /* wish for the ingress window, grown by measurement */
+	uint64_t promised_bytes; /* of the session's ingress memory, see session_window.c */
+	uint32_t result_stripe;  /* id of the stripe that OPEN_RESULT was sent on last; 0: none */
+	uint32_t ack_stripe;     /* and of ACK's */
+	uint64_t acked;          /* data ack last sent */
+	uint64_t ack_due_us;     /* when an ack must go at the latest; 0: none is owed */
 	struct flow *ack_next, *ack_prev;
 	uint8_t resets_sent;
 	bool readable_told; /* flow_readable was called and not all was taken since */

@@ -43,7 +43,7 @@ enum frame_type {
 
 enum {
 	FRAME_FLAG_FIN =
-	        1, /* DATA: the direction ends after this payload; the end takes one offset (RFC 8684, DATA_FIN) */
+	        1, /* DATA: the direction ends after this payload; the end takes an offset (RFC 8684, DATA_FIN) */
 	FRAME_FLAG_COPY = 2 /* DATA, OPEN: sent on another stripe as well; needs no GONE */
 };
 
