@@ -249,7 +249,7 @@ end_in_order() {
 	idle=$started
 	start late source "$tcp_probe" connect "$dest_ip" $late_port end
 	late=$started
-	wait_for 5 eval '[ "$(stat tx flows)" = 2 ]' || not_ok "$1: two flows run" "$(stat tx flows)"
+	wait_for 5 eval '[ "$(stat rx flows)" = 2 ]' || not_ok "$1: two flows run" "$(stat rx flows)"
 	kill -TERM "$pid"
 	log_wait "$dir/$2_proxy.$3.log" 'event=stopping' 5
 	expect "$1: a new connection goes direct" direct 1500
