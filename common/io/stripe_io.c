@@ -154,7 +154,6 @@ static void take_info(struct stripe_io *io)
 		return;
 	io->info = (struct stripe_info){
 	        .srtt_us = ti.tcpi_rtt,
-	        .min_rtt_us = ti.tcpi_min_rtt == UINT32_MAX ? 0 : ti.tcpi_min_rtt,
 	        .cwnd_bytes = scaled(ti.tcpi_snd_cwnd, ti.tcpi_snd_mss),
 	        .in_flight_bytes = scaled(ti.tcpi_unacked, ti.tcpi_snd_mss),
 	        .notsent_bytes = ti.tcpi_notsent_bytes,

@@ -277,6 +277,22 @@ test_terminated() {
 	expect_soon "rx_proxy has ended and come again: through the pair" pair 15
 }
 
+# rx_proxy has place for one tx_proxy. The one that was killed left a flow there, which waits for it for a minute.
+test_place_given_up() {
+	pair_stop
+	pair_limits='' pair_rx_more='sessions = 1;'
+	pair_start
+	hold left
+	kill -KILL "$tx_pid"
+	wait "$tx_pid" 2>/dev/null
+	tx_pid=
+	check "one place at rx_proxy: a flow was left there" "$(stat rx flows)" [ "$(stat rx flows)" -gt 0 ]
+	check "one place at rx_proxy: tx_proxy comes back to it soon" "no session" eval 'tx_start && wait_for 15 session_is_up'
+	pair_rx_more=''
+}
+
+session_is_up() { [ "$(stat tx stripes_up)" -gt 0 ]; }
+
 pair_begin "fail-open"
 pair_lab --rate 60M --delay 10ms
 pair_limits=$short_timeout
@@ -296,5 +312,6 @@ test_limits
 test_files
 test_files_taken
 test_terminated
+test_place_given_up
 pair_stop
 pair_end

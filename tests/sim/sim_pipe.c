@@ -60,7 +60,6 @@ static bool in_recovery(const struct sim_pipe *pipe, uint64_t now_us)
 void sim_pipe_info(const struct sim_pipe *pipe, struct stripe_info *info, uint64_t now_us)
 {
 	*info = (struct stripe_info){.srtt_us = pipe->srtt_us,
-	                             .min_rtt_us = pipe->min_rtt_us,
 	                             .cwnd_bytes = (uint32_t)(pipe->cwnd < UINT32_MAX ? pipe->cwnd : UINT32_MAX),
 	                             .in_flight_bytes = (uint32_t)(pipe->sent - pipe->acked),
 	                             .notsent_bytes = (uint32_t)(pipe->written - pipe->sent),
@@ -149,8 +148,6 @@ static void measure(struct sim_pipe *pipe, const struct sim_segment *segment, ui
 	uint32_t rtt_us = (uint32_t)(segment->ack_us - segment->sent_us);
 
 	pipe->srtt_us = pipe->srtt_us ? (7 * pipe->srtt_us + rtt_us) / 8 : rtt_us;
-	if (!pipe->min_rtt_us || rtt_us < pipe->min_rtt_us)
-		pipe->min_rtt_us = rtt_us;
 	if (now_us - pipe->rate_from_us > pipe->srtt_us) {
 		if (pipe->rate_from_us)
 			pipe->rate_Bps =

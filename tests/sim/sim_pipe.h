@@ -46,7 +46,7 @@ struct sim_pipe {
 	uint64_t cwnd, ssthresh;
 	uint64_t recovery_end;      /* in recovery until this offset is acked */
 	uint64_t recovery_known_us; /* and since when the sender knows */
-	uint32_t srtt_us, min_rtt_us;
+	uint32_t srtt_us;
 	uint64_t rate_Bps, rate_from_us, rate_from_bytes;
 	uint64_t segments_sent, segments_lost;
 	bool frozen; /* nothing arrives or leaves any more */
