@@ -23,17 +23,20 @@ cpu_wait_ms() {
 	done | awk '$2 > most { most = $2 } END { printf "%.0f", most / 1e6 }'
 }
 
-# Frames carried by the link and the sum of their lateness, as "frames us frames us" for both ways; empty on a cable.
+# Frames carried by each link and the sum of their lateness, as "frames us frames us" for both ways; empty on a cable.
 lateness_counters() {
-	lab link show 2>/dev/null |
-		jq -r '[.ab, .ba | .frames_delivered, .frames_delivered * .late_mean_us] | map(tostring) | join(" ")' || true
+	local k show
+	for ((k = 1; k <= 16; k++)); do
+		show=$(lab link "$k" show 2>/dev/null) || break
+		jq -j '.ab, .ba | "\(.frames_delivered) \(.frames_delivered * .late_mean_us) "' <<<"$show"
+	done
 }
 
 # Mean lateness in us between two of those, of the direction in which it is greater; 0 on a cable.
 lateness_us() {
 	awk -v before="$1" -v after="$2" 'BEGIN {
-		split(before, b); split(after, a)
-		for (i = 1; i <= 3; i += 2)
+		split(before, b); counters = split(after, a)
+		for (i = 1; i < counters; i += 2)
 			if (a[i] > b[i] && (a[i + 1] - b[i + 1]) / (a[i] - b[i]) > most)
 				most = (a[i + 1] - b[i + 1]) / (a[i] - b[i])
 		printf "%.0f", most
@@ -49,28 +52,43 @@ received() {
 		 .end.sum_received.bytes] | map(tostring) | join(" ")' "$1"
 }
 
+# Where iperf3 runs from now on: client's host, server's host, the server's address (without it that of its eth0), and what
+# is before iperf3 in both commands. Without arguments: between the two ends of the lab.
+iperf_between() {
+	iperf_client=${1:-source} iperf_server=${2:-dest} iperf_address=${3-}
+	iperf_with=("${@:4}")
+}
+iperf_between
+
+host_address() { ip -n "$lab-$1" -4 -o addr show dev eth0 | awk '{ sub("/.*", "", $4); print $4 }'; }
+
 # One run of iperf3 for $2 seconds, $1 (up or down), with the options after those. Sets mbit_s, steady_mbit_s,
 # received_bytes, late_us, wait_share (of tx_proxy or rx_proxy, where they run, in %), cpu_s (of both) and ends_cpu_s
 # (of iperf3 at both ends).
 iperf_once() {
 	local direction=$1 run_s=$2 server server_log=$work/iperf_server.json client_log=$work/iperf_client.json try
-	local late_before cpu_before wait_before options=() pids=() late_after log
+	local late_before cpu_before wait_before options=() pids=() late_after log lock=''
 	shift 2
+	if [ -n "$lock_file" ]; then
+		exec {lock}>>"$lock_file"
+		flock -x "$lock"
+	fi
 	[ "$direction" = up ] || options+=(-R)
 	[ -z "$tx_pid" ] || pids=("$tx_pid" "$rx_pid")
 	: >"$server_log"
 	: >"$client_log"
-	ip netns exec "$lab-dest" iperf3 -s -1 -J </dev/null >"$server_log" 2>&1 &
+	ip netns exec "$lab-$iperf_server" "${iperf_with[@]}" iperf3 -s -1 -J </dev/null >"$server_log" 2>&1 &
 	server=$!
 	for ((try = 0; try < 100; try++)); do
-		[ -z "$(on_host dest ss -Hltn 'sport = :5201')" ] || break
+		[ -z "$(on_host "$iperf_server" ss -Hltn 'sport = :5201')" ] || break
 		sleep 0.02
 	done
 	late_before=$(lateness_counters)
 	cpu_before=$(cpu_seconds "${pids[@]}")
 	wait_before=$(cpu_wait_ms "${pids[@]}")
-	ip netns exec "$lab-source" timeout $((run_s + 30)) iperf3 -c 192.168.2.22 -t "$run_s" -J "${options[@]}" "$@" \
-		</dev/null >"$client_log" 2>&1 &
+	ip netns exec "$lab-$iperf_client" timeout $((run_s + 30)) "${iperf_with[@]}" iperf3 \
+		-c "${iperf_address:-$(host_address "$iperf_server")}" -t "$run_s" \
+		-J "${options[@]}" "$@" </dev/null >"$client_log" 2>&1 &
 	sleep "$((run_s / 2))"
 	look_inside "${pids[@]}"
 	if ! wait $!; then
@@ -83,6 +101,7 @@ iperf_once() {
 	late_after=$(lateness_counters)
 	late_us=$(lateness_us "$late_before" "$late_after")
 	wait "$server" || true
+	[ -z "$lock" ] || exec {lock}>&-
 	ends_cpu_s=$(jq -r ".end.cpu_utilization_percent | (.host_total + .remote_total) / 100 * $run_s" "$client_log")
 	log=$client_log
 	[ "$direction" = down ] || log=$server_log

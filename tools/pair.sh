@@ -77,7 +77,9 @@ endpoints_use() {
 	local host route
 	endpoints=$1
 	for host in source dest; do
-		route=$(ip -n "$lab-$host" route show 192.168.2.0/24 | sed 's/ congctl.*//')
+		# In a lab of routers the other end is behind the default route.
+		route=$(ip -n "$lab-$host" route show default | sed 's/ congctl.*//')
+		[ -n "$route" ] || route=$(ip -n "$lab-$host" route show 192.168.2.0/24 | sed 's/ congctl.*//')
 		# shellcheck disable=SC2086
 		if ! ip -n "$lab-$host" route change $route congctl "$1" 2>/dev/null; then
 			# shellcheck disable=SC2086
