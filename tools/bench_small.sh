@@ -43,16 +43,31 @@ small_measure() {
 	done
 }
 
+# For those who share the machine: holds the lock of --lock, unless it is held already.
+small_lock() {
+	[ -n "$lock_file" ] && [ -z "${small_locked-}" ] || return 0
+	exec {small_locked}>>"$lock_file"
+	flock -x "$small_locked"
+}
+
+small_unlock() {
+	[ -n "${small_locked-}" ] && [ -z "${small_bulk_pids-}" ] || return 0
+	exec {small_locked}>&-
+	small_locked=''
+}
+
 # Runs of it, each over another sequence of losses: answer in bytes, loss in %, "direct" or "pair". Sets the medians
 # small_p50 and small_p99 and the worst late and waited; adds to samples.
 small_runs() {
 	local p50s='' p99s='' mbits='' from to bulk_mbit_s bulks=''
 	for ((run = 1; run <= runs; run++)); do
 		progress "$1 bytes, $2 % loss, $3, run $run of $runs"
+		small_lock
 		lab link set "seed=$run" >/dev/null
 		from="$(small_bulk_bytes) $EPOCHREALTIME"
 		small_measure "$1"
 		to="$(small_bulk_bytes) $EPOCHREALTIME"
+		small_unlock
 		bulk_mbit_s=$(awk -v from="$from" -v to="$to" \
 			'BEGIN { split(from, f); split(to, t); printf "%.1f", (t[1] - f[1]) * 8 / (t[2] - f[2]) / 1e6 }')
 		p50s+="$p50_ms"$'\n' p99s+="$p99_ms"$'\n' mbits+="$small_mbit_s"$'\n' bulks+="$bulk_mbit_s"$'\n'
@@ -127,21 +142,21 @@ small_row() {
 	lab down >/dev/null
 }
 
-small_title() { printf '%s kB, %s %% loss, %s%s' "$(($1 / 1000))" "$2" "$3" "${4-}"; }
-
 # Answer in bytes, loss in %, capture.open, ms. Direct as information, with the programs' hosts on CUBIC and on BBR.
 small_case_alone() {
-	local late=0 waited=0 direct cc remark=''
+	local late=0 waited=0 direct=- cc remark=''
 	for cc in bbr cubic; do
+		[ "$beside" = 1 ] || break
 		endpoints_use "$cc"
 		small_runs "$1" "$2" direct
 		remark+="; direct on $endpoints p50 $(figure "$small_p50"), p99 $(figure "$small_p99")"
+		direct=$small_p99
 	done
-	direct=$small_p99
+	endpoints_use cubic
 	pair_capture up
 	small_runs "$1" "$2" pair
 	pair_capture down
-	result "$(small_title "$@")" ms - "$4" "$direct" "$small_p99" le \
+	result "$(($1 / 1000)) kB, $2 % loss, $3" ms - "$4" "$direct" "$small_p99" le \
 		"pair p50 $(figure "$small_p50")$remark; $(disturbance)"
 }
 
@@ -149,11 +164,13 @@ small_case_alone() {
 small_case_bulk() {
 	local late=0 waited=0 limit left
 	pair_capture up
+	small_lock
 	small_bulk_start
 	small_runs "$1" "$2" pair
 	small_bulk_stop
+	small_unlock
 	pair_capture down
-	result "$(small_title "$@"), bulk" ms - "$4" - "$small_p99" le "pair p50 $(figure "$small_p50"); $(disturbance)"
+	result "$(($1 / 1000)) kB, $2 % loss, $3, bulk" ms - "$4" - "$small_p99" le "pair p50 $(figure "$small_p50"); $(disturbance)"
 	limit=$(link_limit "$2")
 	left=$(awk -v limit="$limit" -v small="$small_mbit" 'BEGIN { printf "%.1f", limit - small }')
 	result "the download beside them" 'Mbit/s' "$left" \
