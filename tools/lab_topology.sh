@@ -1,11 +1,15 @@
-# lab_topology: hosts, cables and addresses of the lab. Part of tools/lab, which sets name, links, routed, plain, mtu.
+# lab_topology: hosts, cables and addresses of the lab. Part of tools/lab, which sets name, links, routed, plain, mtu, via.
 # shellcheck shell=bash disable=SC2154
 
 on() { ip -n "$name-$1" "${@:2}"; }
 on_exec() { ip netns exec "$name-$1" "${@:2}"; }
 
-# MAC address of number $2 on segment $1: 1 is the bridged segment or the source's, 2 the dest's, 100 + k link k's.
+# MAC address of number $2 on segment $1: 1 is the bridged segment or the source's, 2 the dest's, 100 + k link k's,
+# 150 + k that of the cable behind it from mid to rx.
 mac() { printf '02:00:00:00:%02x:%02x' "$1" "$2"; }
+
+# The host at the other end of link $1.
+link_far() { if [[ " ${via[*]} " == *" $1 "* ]]; then echo mid; else echo rx; fi; }
 
 # Settings that every host starts with; a setting that this kernel does not have is passed over.
 host_settings='
@@ -31,8 +35,11 @@ host_settings='
 
 hosts_make() {
 	local host role congestion
-	for host in "${hosts[@]}"; do
+	local made=(source tx rx dest)
+	[ "${#via[@]}" = 0 ] || made+=(mid)
+	for host in "${made[@]}"; do
 		case $host in
+		mid) role=router ;;
 		tx | rx) if [ "$routed" = 1 ]; then role=router; else role=bridge; fi ;;
 		*) role=host ;;
 		esac
@@ -40,7 +47,7 @@ hosts_make() {
 		on_exec "$host" sh -c "$host_settings" sh "$role" 2>/dev/null
 		on "$host" link set lo up
 	done
-	say "hosts       ${hosts[*]/#/$name-}"
+	say "hosts       ${made[*]/#/$name-}"
 	congestion=$(on_exec source cat /proc/sys/net/ipv4/tcp_congestion_control)
 	if [ "$congestion" != cubic ]; then
 		say "note        TCP uses $congestion unless told: net.ipv4.tcp_allowed_congestion_control does not list cubic"
@@ -57,18 +64,19 @@ cable_make() {
 	on "$4" link set "$5" up
 }
 
-# Link $1, between eth$1 of tx and of rx, with MACs $2 and $3.
+# Link $1, between eth$1 of tx and of rx or mid, with MACs $2 and $3.
 link_make() {
-	local k=$1
+	local k=$1 far
+	far=$(link_far "$k")
 	if [ "$plain" = 1 ]; then
-		cable_make tx "eth$k" "$2" rx "eth$k" "$3"
+		cable_make tx "eth$k" "$2" "$far" "eth$k" "$3"
 		on tx link set "eth$k" mtu "$mtu"
-		on rx link set "eth$k" mtu "$mtu"
-		say "link $k      eth$k of tx and rx: a plain cable"
+		on "$far" link set "eth$k" mtu "$mtu"
+		say "link $k      eth$k of tx and $far: a plain cable"
 	else
 		emulator_start "$k"
 		on tx link set "eth$k" address "$2"
-		on rx link set "eth$k" address "$3"
+		on "$far" link set "eth$k" address "$3"
 	fi
 }
 
@@ -133,6 +141,19 @@ route_add() {
 	fi
 }
 
+# The rest of link $1's way through mid: its cable to rx, and who is where for those who are not at its ends.
+via_make() {
+	local k=$1
+	cable_make mid "rx$k" "$(mac $((150 + k)) 1)" rx "eth$k" "$(mac $((150 + k)) 2)"
+	on mid link set "rx$k" mtu "$mtu"
+	on rx link set "eth$k" mtu "$mtu"
+	end_make mid "rx$k" "10.78.$k" "fd00:78:$k" 1 2 $((150 + k))
+	end_make rx "eth$k" "10.78.$k" "fd00:78:$k" 2 1 $((150 + k))
+	route_add tx "10.78.$k.0/24" "10.77.$k.2" "fd00:78:$k::/64" "fd00:77:$k::2"
+	route_add rx "10.77.$k.0/24" "10.78.$k.1" "fd00:77:$k::/64" "fd00:78:$k::1"
+	say "cable       mid to rx, behind link $k"
+}
+
 routed_make() {
 	local k
 	cable_make source eth0 "$(mac 1 11)" tx eth0 "$(mac 1 1)"
@@ -141,7 +162,8 @@ routed_make() {
 	for ((k = 1; k <= links; k++)); do
 		link_make "$k" "$(mac $((100 + k)) 1)" "$(mac $((100 + k)) 2)"
 		end_make tx "eth$k" "10.77.$k" "fd00:77:$k" 1 2 $((100 + k))
-		end_make rx "eth$k" "10.77.$k" "fd00:77:$k" 2 1 $((100 + k))
+		end_make "$(link_far "$k")" "eth$k" "10.77.$k" "fd00:77:$k" 2 1 $((100 + k))
+		[ "$(link_far "$k")" = rx ] || via_make "$k"
 	done
 	end_make source eth0 192.168.2 fd00:2 11 1 1
 	end_make tx eth0 192.168.2 fd00:2 1 11 1
@@ -149,8 +171,16 @@ routed_make() {
 	end_make rx eth0 192.168.3 fd00:3 1 22 2
 	route_add source default 192.168.2.1 default fd00:2::1
 	route_add dest default 192.168.3.1 default fd00:3::1
+	if [ "${#via[@]}" -gt 0 ]; then
+		route_add mid default "10.78.${via[0]}.2" default "fd00:78:${via[0]}::2"
+		route_add mid 192.168.2.0/24 "10.77.${via[0]}.1" fd00:2::/64 "fd00:77:${via[0]}::1"
+	fi
 	route_add tx 192.168.3.0/24 10.77.1.2 fd00:3::/64 fd00:77:1::2
-	route_add rx 192.168.2.0/24 10.77.1.1 fd00:2::/64 fd00:77:1::1
+	if [ "$(link_far 1)" = mid ]; then
+		route_add rx 192.168.2.0/24 10.78.1.1 fd00:2::/64 fd00:78:1::1
+	else
+		route_add rx 192.168.2.0/24 10.77.1.1 fd00:2::/64 fd00:77:1::1
+	fi
 	say "addresses   192.168.2.0/24, 10.77.k.0/24 for link k, 192.168.3.0/24; routes over link 1"
 }
 
@@ -190,6 +220,7 @@ PICTURE
 		if [ "$links" -gt 1 ]; then
 			printf '  links 1 to %s, each between 10.77.k.1 and 10.77.k.2 on eth<k>\n' "$links"
 		fi
+		[ "${#via[@]}" = 0 ] || printf '  through mid, to 10.78.k.2 of rx: link %s\n' "${via[*]}"
 	fi
 	echo
 	say "lab $name is up. Try: tools/lab run$(topology_name_option) source ping 192.168.$((routed ? 3 : 2)).22"
