@@ -38,9 +38,16 @@ paths_conf() {
 }
 
 # One end of the MPTCP connection is tx, the other rx. It begins over link 1; rx announces its addresses on the others, and
-# tx connects to them.
+# tx connects to them. Sets mptcp_missing: empty, or why there is no MPTCP to measure.
 mptcp_prepare() {
 	local k
+	mptcp_missing=''
+	if ! command -v mptcpize >/dev/null; then
+		mptcp_missing='mptcpize is not installed'
+	elif [ "$(on_host tx cat /proc/sys/net/mptcp/enabled 2>/dev/null)" != 1 ]; then
+		mptcp_missing='this kernel has none, or net.mptcp.enabled is 0'
+	fi
+	[ -z "$mptcp_missing" ] || return 0
 	ip -n "$lab-tx" mptcp limits set subflows 8 add_addr_accepted 8
 	ip -n "$lab-rx" mptcp limits set subflows 8 add_addr_accepted 8
 	for ((k = 2; k <= ${#paths[@]}; k++)); do
@@ -119,8 +126,8 @@ paths_runs() {
 		pair_over "$direction" "$all"
 		seen[pair]+="$mbit_s"$'\n'
 		sample_add pair
-		[ "$beside" = 1 ] || continue
-		if command -v mptcpize >/dev/null; then
+		[ -z "$pair_only" ] || continue
+		if [ -z "$mptcp_missing" ]; then
 			progress "run $run of $runs, kernel MPTCP"
 			before=$(mptcp_counter MPJoinSynAckRx)
 			nodes_over "$direction" 1 "$(path_field "${paths[0]}" 4)" mptcpize run
@@ -167,6 +174,7 @@ agg_row() {
 	awk -v ratio="$ratio" -v share="$3" 'BEGIN { exit !(ratio >= share) }' || verdict=SHORT short=1
 	remark="alone, the pair: $(list "${alone[@]}")"
 	[ "${#plain[@]}" = 0 ] || remark+="; plain TCP: $(list "${plain[@]}")"
+	[ -n "$pair_only" ] || [ -z "$mptcp_missing" ] || remark+="; no MPTCP: $mptcp_missing"
 	remark+="; $(disturbance)"
 	paths_head
 	[ ! -t 2 ] || printf '\r\033[K' >&2

@@ -115,7 +115,7 @@ small_bulk_bytes() {
 
 # Arguments: the pair's capture.open, and "bulk" for a download beside.
 small_row() {
-	local open=$1 bulk=${2-} conf=$root/network.conf case answer loss confirm early must beside=''
+	local open=$1 bulk=${2-} conf=$root/network.conf case answer loss confirm early must
 	if [ "$open" = early ]; then
 		conf=$work/small_early.conf
 		conf_write small_early 's/open( *)= "confirm"/open\1= "early"/'
@@ -146,7 +146,7 @@ small_row() {
 small_case_alone() {
 	local late=0 waited=0 direct=- cc remark=''
 	for cc in bbr cubic; do
-		[ "$beside" = 1 ] || break
+		[ -z "$pair_only" ] || break
 		endpoints_use "$cc"
 		small_runs "$1" "$2" direct
 		remark+="; direct on $endpoints p50 $(figure "$small_p50"), p99 $(figure "$small_p99")"
