@@ -167,7 +167,8 @@ static void start_stripe(struct dial *dial, const struct transport *transport)
 	struct hello hello = {.path = (uint16_t)dial->path_index,
 	                      .index = (uint16_t)dial->index,
 	                      .stripes = (uint16_t)path->stripes,
-	                      .backup = path->backup};
+	                      .backup = path->backup,
+	                      .reinject_percent = (uint8_t)path->reinject_percent};
 	struct stripe *stripe;
 
 	snprintf(hello.congestion, sizeof hello.congestion, "%s", path->congestion);

@@ -18,7 +18,7 @@ void egress_fini(struct egress *e)
 	page_store_fini(&e->store);
 	memory_free(e->records);
 	e->records = NULL;
-	e->record_count = e->record_capacity = e->lost = 0;
+	e->record_count = e->record_capacity = e->lost = e->repeats = 0;
 }
 
 size_t egress_room(const struct egress *e)
@@ -106,10 +106,34 @@ static uint64_t number_of(const struct egress *e, const struct egress_record *re
 static void set_lost(struct egress *e, struct egress_record *record)
 {
 	uint64_t number = number_of(e, record);
+	egress_drop_repeat(e, record);
 	if (!e->lost || number < e->lost_from)
 		e->lost_from = number;
 	e->lost++;
 	record->stripe = 0;
+}
+
+static struct egress_piece piece_of(const struct egress *e, struct egress_record *record, uint32_t avoid_stripe)
+{
+	/* What was acknowledged of it has left the store. */
+	uint32_t known = e->acked > record->offset ? (uint32_t)(e->acked - record->offset) : 0;
+	return (struct egress_piece){.offset = record->offset + known,
+	                             .len = record->len - known,
+	                             .fin = record->fin,
+	                             .avoid_stripe = avoid_stripe,
+	                             .record = record};
+}
+
+bool egress_next_repeat(const struct egress *e, struct egress_piece *piece)
+{
+	for (uint32_t i = 0; e->repeats && i < e->record_count; i++) {
+		struct egress_record *record = egress_record_at(e, i);
+		if (!record->repeat)
+			continue;
+		*piece = piece_of(e, record, record->stripe);
+		return true;
+	}
+	return false;
 }
 
 bool egress_next(const struct egress *e, uint32_t max_len, struct egress_piece *piece)
@@ -119,13 +143,7 @@ bool egress_next(const struct egress *e, uint32_t max_len, struct egress_piece *
 		struct egress_record *record = egress_record_at(e, i);
 		if (record->stripe)
 			continue;
-		/* What was acknowledged of it has left the store. */
-		uint32_t known = e->acked > record->offset ? (uint32_t)(e->acked - record->offset) : 0;
-		*piece = (struct egress_piece){.offset = record->offset + known,
-		                               .len = record->len - known,
-		                               .fin = record->fin,
-		                               .avoid_stripe = record->last_stripe,
-		                               .record = record};
+		*piece = piece_of(e, record, record->last_stripe);
 		return true;
 	}
 	uint64_t len = egress_sendable(e);
@@ -162,8 +180,14 @@ int egress_sent(struct egress *e, struct egress_piece *piece, uint32_t stripe, u
 	assert(stripe);
 	if (piece->record) {
 		struct egress_record *record = piece->record;
-		e->lost -= !record->stripe;
-		e->lost_from = number_of(e, record);
+		if (record->stripe) {
+			/* The first sending is under way still. */
+			egress_drop_repeat(e, record);
+			record->copy_stripe = record->stripe;
+		} else {
+			e->lost--;
+			e->lost_from = number_of(e, record);
+		}
 		record->stripe = record->last_stripe = stripe;
 		record->sent_us = now_us;
 		record->reinjected = true;
@@ -190,6 +214,19 @@ void egress_mark_lost(struct egress *e, struct egress_record *record)
 	if (record->stripe)
 		set_lost(e, record);
 	record->copy_stripe = 0;
+}
+
+void egress_mark_repeat(struct egress *e, struct egress_record *record)
+{
+	assert(record->stripe);
+	e->repeats += !record->repeat;
+	record->repeat = true;
+}
+
+void egress_drop_repeat(struct egress *e, struct egress_record *record)
+{
+	e->repeats -= record->repeat;
+	record->repeat = false;
 }
 
 uint32_t egress_stripe_lost(struct egress *e, uint32_t id)
@@ -226,6 +263,7 @@ int egress_ack(struct egress *e, uint64_t offset, uint64_t edge)
 		if (record->offset + record->len + record->fin > offset)
 			break;
 		e->lost -= !record->stripe;
+		egress_drop_repeat(e, record);
 		e->record_first = (e->record_first + 1) & (e->record_capacity - 1);
 		e->record_count--;
 		e->records_gone++;

@@ -5,9 +5,10 @@
  *   [acked, sent)  in flight: each byte belongs to one record, which knows the stripe that carries it
  *   [sent, end)    pending: put in by the application, bound to no stripe yet (late binding)
  *
- * A record is the unit of reinjection: when the last stripe that carried it is lost, or it is held up, it is sent again
- * with the same bounds. The end of the direction (FIN) takes the offset `end`, as DATA_FIN does in RFC 8684, 3.3.3, so
- * that it is acknowledged like a byte.
+ * A record is the unit of reinjection: when the last stripe that carried it is lost, it waits and is sent again before
+ * anything new, with the same bounds. When it is only late, it may be repeated, when nothing new is to be sent. The end
+ * of the direction (FIN) takes the offset `end`, as DATA_FIN does in RFC 8684, 3.3.3, so that it is acknowledged like a
+ * byte.
  *
  * Knows no stripes (only their ids), no frames, no time but what it is told.
  */
@@ -29,7 +30,9 @@ struct egress_record {
 	uint32_t last_stripe; /* id of the stripe that carried it last, lost or not: reinjection prefers another */
 	uint32_t copy_stripe; /* id of the stripe with a second copy; 0: none */
 	bool fin;             /* the direction ends after these bytes */
-	bool reinjected;      /* was sent more than once, not counting the first copy */
+	bool reinjected;      /* was sent more than once, not counting the first copy, or need not be repeated */
+	bool repeat;          /* is late: shall be repeated on another stripe than the one that carries it */
+	bool refused;         /* a path had no budget for its repetition */
 };
 
 struct egress {
@@ -45,6 +48,7 @@ struct egress {
 	uint32_t record_count;
 	uint32_t record_capacity;
 	uint32_t lost;         /* records whose stripe is 0 */
+	uint32_t repeats;      /* records that shall be repeated */
 	uint64_t lost_from;    /* the first of them, if there is one, is record number lost_from or a later one */
 	uint64_t records_gone; /* that were acknowledged: the i-th in the ring is number records_gone + i */
 };
@@ -82,6 +86,9 @@ bool egress_full(const struct egress *e);
 /* Everything, and the FIN, has been acknowledged. */
 bool egress_done(const struct egress *e);
 
+/* The first piece that shall be repeated: on another stripe than piece->avoid_stripe, which carries it. False: none. */
+bool egress_next_repeat(const struct egress *e, struct egress_piece *piece);
+
 /* The piece to send next: first what was lost, then new bytes, at most max_len of these. False: nothing. */
 bool egress_next(const struct egress *e, uint32_t max_len, struct egress_piece *piece);
 
@@ -94,6 +101,9 @@ struct egress_record *egress_record_at(const struct egress *e, uint32_t i);
 
 /* The record waits for reinjection, whatever stripe carries it. */
 void egress_mark_lost(struct egress *e, struct egress_record *record);
+/* The record, which is not lost, shall be repeated; or not, after all. */
+void egress_mark_repeat(struct egress *e, struct egress_record *record);
+void egress_drop_repeat(struct egress *e, struct egress_record *record);
 
 /* Stripe `id` carries nothing any more: its records without a living copy wait for reinjection. Returns how many do. */
 uint32_t egress_stripe_lost(struct egress *e, uint32_t id);

@@ -69,7 +69,8 @@ uint32_t frame_encode_head(uint8_t out[FRAME_HEAD_MAX], const struct frame *f)
 		bytes_put(&w, f->hello.path, 2);
 		bytes_put(&w, f->hello.index, 2);
 		bytes_put(&w, f->hello.stripes, 2);
-		bytes_put(&w, f->hello.backup, 2);
+		bytes_put(&w, f->hello.backup, 1);
+		bytes_put(&w, f->hello.reinject_percent, 1);
 		bytes_put_copy(&w, f->hello.congestion, FRAME_CONGESTION_BYTES);
 		break;
 	case FRAME_WELCOME:
@@ -216,11 +217,14 @@ static const char *get_hello(struct frame *f, struct bytes_reader *r)
 	f->hello.path = bytes_get_u16(r);
 	f->hello.index = bytes_get_u16(r);
 	f->hello.stripes = bytes_get_u16(r);
-	uint16_t flags = bytes_get_u16(r);
+	uint8_t flags = bytes_get_u8(r);
 	f->hello.backup = flags & 1;
+	f->hello.reinject_percent = bytes_get_u8(r);
 	bytes_get_copy(r, f->hello.congestion, FRAME_CONGESTION_BYTES);
 	if (f->hello.path > 15 || f->hello.stripes < 1 || f->hello.stripes > 64 || f->hello.index >= f->hello.stripes)
 		return "path or stripe number out of range";
+	if (f->hello.reinject_percent > 100)
+		return "reinjection percentage out of range";
 	if (!is_congestion_name(f->hello.congestion))
 		return "malformed name of a congestion control";
 	return flags > 1 ? "reserved bits set" : NULL;

@@ -79,6 +79,7 @@ struct hello {
 	uint16_t index;                          /* 0..63: of the stripe on its path */
 	uint16_t stripes;                        /* 1..64: how many the path has */
 	bool backup;                             /* the path carries data only while no other can */
+	uint8_t reinject_percent;                /* 0..100: of the path's new bytes, how many may be repeats */
 	char congestion[FRAME_CONGESTION_BYTES]; /* congestion control wished for at the far end too; "": its default.
 	                                          * Lower case letters, digits, _ and -; NUL-terminated */
 };

@@ -48,6 +48,7 @@ static void free_flow(struct flow *flow)
 static void free_stripe(struct stripe *stripe)
 {
 	stripe_output_clear(stripe);
+	stats_add_traffic(&stripe->session->paths[stripe->path].past, &stripe->traffic);
 	memory_free(stripe->items);
 	stripe->session->stripe_count--;
 	memory_free(stripe);
@@ -257,6 +258,15 @@ void session_add_reply(struct session *session, enum frame_type type, uint32_t f
 
 /* --- Stripes ------------------------------------------------------------------------------------------------------*/
 
+static void set_path(struct path *path, const struct hello *hello)
+{
+	/* Each stripe of a path says the same; its dialler may have been configured anew. */
+	if (!path->known || path->budget.percent != hello->reinject_percent)
+		budget_init(&path->budget, hello->reinject_percent);
+	path->known = true;
+	path->backup = hello->backup;
+}
+
 static struct stripe *add_stripe(struct session *session, const struct hello *hello, void *user, uint64_t now_us)
 {
 	assert(hello->path < SESSION_PATHS_MAX);
@@ -271,6 +281,7 @@ static struct stripe *add_stripe(struct session *session, const struct hello *he
 		memory_free(stripe);
 		return NULL;
 	}
+	set_path(&session->paths[hello->path], hello);
 	stripe->session = session;
 	stripe->user = user;
 	stripe->id = ++session->last_stripe_id;
@@ -541,14 +552,4 @@ void session_goaway(struct session *session, uint64_t now_us)
 	if (!session->goaway_sent)
 		session->goaway_due = true;
 	session->goaway_sent = true;
-}
-
-void session_get_stats(const struct session *session, struct session_stats *stats)
-{
-	*stats = session->stats;
-	stats->flows = session->flow_count;
-	stats->stripes_up = session->stripes_up;
-	stats->egress_pages = session->egress_pool.used;
-	stats->ingress_pages = session->ingress_pool.used;
-	stats->promised_bytes = session->promised_bytes;
 }

@@ -90,9 +90,22 @@ struct session_stats {
 	uint32_t stripes_up;
 	uint64_t flows_opened, flows_ended, flows_reset;
 	uint64_t bytes_in, bytes_out; /* application payload delivered / taken */
-	uint64_t reinjected_bytes, copied_bytes, duplicate_bytes;
+	/* Frames that went out again, as in struct stripe_traffic, and those that no budget allowed. */
+	uint64_t copied_bytes, repeated_bytes, reinjected_bytes, refused_bytes;
+	uint64_t duplicate_bytes;             /* payload that came again */
 	uint64_t egress_pages, ingress_pages; /* in use now, PAGE_BYTES each */
 	uint64_t promised_bytes;
+};
+
+/* A path, with all stripes that it ever had. */
+struct session_path_stats {
+	unsigned stripes_up, stripes_stale; /* those up include stale ones */
+	bool backup;
+	unsigned reinject_percent;
+	uint32_t srtt_us;  /* the lowest of its stripes; 0: not known */
+	uint64_t rate_Bps; /* of all its stripes */
+	struct stripe_traffic traffic;
+	uint64_t refused_bytes; /* copies and repetitions that it had no budget for */
 };
 
 /* NULL when memory is short. The user pointer goes to every callback; the struct ops must outlive the session. */
@@ -149,6 +162,8 @@ uint64_t session_next_us(const struct session *session);
 void session_expire(struct session *session, uint64_t now_us);
 
 void session_get_stats(const struct session *session, struct session_stats *stats);
+/* False: the path never had a stripe. */
+bool session_get_path_stats(const struct session *session, unsigned path, struct session_path_stats *stats);
 /* For status and tests: the first stripe, or NULL; go on with ->next. */
 const struct stripe *session_first_stripe(const struct session *session);
 

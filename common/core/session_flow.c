@@ -51,6 +51,8 @@ void flow_update_turn(struct flow *flow)
 	uint8_t want = TURN_NONE;
 	if (may_send_data(flow) && egress_has_next(&flow->egress))
 		want = flow->express_bytes > 0 ? TURN_EXPRESS : TURN_BULK;
+	else if (may_send_data(flow) && flow->egress.repeats)
+		want = TURN_REPEAT;
 	if (want == flow->turn_list)
 		return;
 	flow_leave_turn(flow);

@@ -252,7 +252,7 @@ static void heard(struct stripe *stripe, size_t len, uint64_t now_us)
 {
 	struct session *session = stripe->session;
 	session->now_us = now_us;
-	stripe->bytes_in += len;
+	stripe->traffic.bytes_in += len;
 	session->asked_us = 0;
 }
 

@@ -5,11 +5,14 @@
  *   session_window.c  ingress memory: what is promised, what is advertised, when a data ack is owed
  *   session_in.c      frames from stripes → flows
  *   session_out.c     flows → frames to stripes
+ *   session_repeat.c  copies and repetitions, within budgets
  *   session_time.c    liveness, stale stripes, reinjection of what is held up, timeouts
+ *   session_stats.c   figures for statistics
  */
 #ifndef PAIR_CORE_SESSION_INTERNAL_H
 #define PAIR_CORE_SESSION_INTERNAL_H
 
+#include "budget.h"
 #include "sched.h"
 #include "session.h"
 
@@ -37,7 +40,7 @@ enum {
 	REINJECT_PER_TICK = 32 /* records of one flow */
 };
 
-enum { TURN_NONE, TURN_EXPRESS, TURN_BULK, TURN_LISTS };
+enum { TURN_NONE, TURN_EXPRESS, TURN_BULK, TURN_REPEAT, TURN_LISTS };
 
 struct flow_list {
 	struct flow *first, *last;
@@ -55,6 +58,11 @@ struct path {
 	unsigned stripes_up; /* stale ones too */
 	uint64_t pinged_us;
 	unsigned ping_turn; /* which of its stripes is asked next */
+	bool known;         /* it has, or had, a stripe: these are set */
+	bool backup;
+	struct budget budget;
+	uint64_t refused_bytes;
+	struct stripe_traffic past; /* of its stripes that are gone */
 };
 
 struct session {
@@ -148,10 +156,13 @@ void window_acks_due(struct session *session);
 void output_run(struct session *session);
 /* Whether anything waits for a stripe. */
 bool output_waits(const struct session *session);
-/* Puts a frame without payload into the stripe's output. */
-void output_frame(struct stripe *stripe, const struct frame *f);
+/* Puts a frame without payload into the stripe's output. Returns its length. */
+uint32_t output_frame(struct stripe *stripe, const struct frame *f);
 /* Whether stripe `index` of a path with `stripes` is of the express lane. */
 bool output_is_express(unsigned index, unsigned stripes);
+
+/* --- session_stats.c */
+void stats_add_traffic(struct stripe_traffic *sum, const struct stripe_traffic *more);
 
 /* --- session_time.c */
 void time_run(struct session *session);

@@ -2,9 +2,10 @@
  * that say they have room.
  *
  * Order: control frames (they are few, small and let go what waits), then small flows, then bulk, each by deficit round
- * robin (Shreedhar and Varghese, SIGCOMM 1995); new flows first is what fq_codel does (RFC 8290, 4.1).
+ * robin (Shreedhar and Varghese, SIGCOMM 1995); new flows first is what fq_codel does (RFC 8290, 4.1). What is late is
+ * repeated at the end, in the room that nothing new wants, and where the path's budget allows it (budget.h).
  */
-#include "session_internal.h"
+#include "session_run.h"
 
 #include <assert.h>
 
@@ -19,15 +20,6 @@ enum {
 	LOSS_PER_MILLE = 1    /* copies are worth it from here on */
 };
 
-/* What one run works with: the usable stripes and their state, kept up to date while frames are put in. */
-struct run {
-	struct session *session;
-	struct stripe *stripes[SESSION_STRIPES_MAX];
-	struct sched_choice choices[SESSION_STRIPES_MAX];
-	size_t count;
-	bool copies; /* small flows' frames travel twice */
-};
-
 bool output_is_express(unsigned index, unsigned stripes)
 {
 	/* With few stripes a lane would cost too much of the path. */
@@ -35,20 +27,21 @@ bool output_is_express(unsigned index, unsigned stripes)
 	return index < lane;
 }
 
-void output_frame(struct stripe *stripe, const struct frame *f)
+uint32_t output_frame(struct stripe *stripe, const struct frame *f)
 {
 	uint8_t head[FRAME_HEAD_MAX];
 	assert(!f->payload_len);
 	if (!stripe_output_fits(stripe, 0))
-		return; /* never for control frames: output_run looks first */
+		return 0; /* never for control frames: output_run looks first */
 	uint32_t len = frame_encode_head(head, f);
 	stripe_output_head(stripe, head, len);
 	stripe->room_bytes -= stripe->room_bytes < len ? stripe->room_bytes : len;
+	return len;
 }
 
 /* --- The stripes of this run --------------------------------------------------------------------------------------*/
 
-static void look_at(struct run *run, size_t i)
+void run_look_at(struct run *run, size_t i)
 {
 	const struct stripe *stripe = run->stripes[i];
 	run->choices[i] = (struct sched_choice){
@@ -76,7 +69,7 @@ static void start_run(struct run *run, struct session *session)
 		if (stripe->state == STRIPE_DEAD)
 			continue;
 		run->stripes[run->count] = stripe;
-		look_at(run, run->count++);
+		run_look_at(run, run->count++);
 	}
 	run->copies =
 	        session->loss_sent < LOSS_UNKNOWN || session->loss_lost * 1000 >= session->loss_sent * LOSS_PER_MILLE;
@@ -108,7 +101,7 @@ void session_stripe_info(struct stripe *stripe, const struct stripe_info *info, 
 
 /* Puts a frame on a stripe, its payload (f->payload_len bytes from f->offset on, in OPEN from 0 on) from the flow's
  * egress. */
-static void put_frame(struct run *run, int index, const struct flow *flow, const struct frame *f)
+static void put_frame(struct run *run, int index, const struct flow *flow, const struct frame *f, enum sending sending)
 {
 	struct stripe *stripe = run->stripes[index];
 	uint64_t offset = f->type == FRAME_DATA ? f->offset : 0;
@@ -125,25 +118,65 @@ static void put_frame(struct run *run, int index, const struct flow *flow, const
 	run->session->moving = true;
 	uint32_t total = head_len + f->payload_len;
 	stripe->room_bytes -= stripe->room_bytes < total ? stripe->room_bytes : total;
-	look_at(run, (size_t)index);
+	run_account(run, (size_t)index, sending, total);
+	run_look_at(run, (size_t)index);
+}
+
+int run_index_of(const struct run *run, uint32_t stripe_id)
+{
+	for (size_t i = 0; stripe_id && i < run->count; i++)
+		if (run->stripes[i]->id == stripe_id)
+			return (int)i;
+	return -1;
+}
+
+/* --- The choice of a stripe ---------------------------------------------------------------------------------------*/
+
+/* Before OPEN_RESULT, DATA must follow an OPEN on its stripe. */
+static int pick_pinned(const struct run *run, const struct flow *flow, int not_index)
+{
+	for (unsigned i = 0; i < 2; i++) {
+		int index = run_index_of(run, flow->open_stripes[i]);
+		if (index >= 0 && index != not_index && run->choices[index].usable && run->choices[index].room_bytes)
+			return index;
+	}
+	return -1;
+}
+
+/* A flow's own beginning as a small flow keeps no stripe from its bulk. */
+static bool lane_reserved(const struct session *session, const struct flow *flow)
+{
+	uint64_t until_us = flow->id == session->lane_flow ? session->lane_others_until_us : session->lane_until_us;
+	return session->now_us < until_us;
+}
+
+int run_pick(const struct run *run, const struct flow *flow, enum sched_class class, uint32_t len, int not_index)
+{
+	if (flow && flow->state == FLOW_OPENING)
+		return pick_pinned(run, flow, not_index);
+	bool reserved = flow && lane_reserved(run->session, flow);
+	return sched_pick(run->choices, run->count, class, len, reserved, not_index);
 }
 
 /* --- Control frames -----------------------------------------------------------------------------------------------*/
 
-/* Puts a control frame on the best stripe, and with `twice` on a second one. False: no stripe takes it now. */
+/* Puts a control frame on the best stripe, and with `twice`, when copies travel at all, on a second one. False: no
+ * stripe takes it now. */
 static bool send_control(struct run *run, const struct frame *f, bool twice, uint32_t on[2])
 {
-	int first = sched_pick(run->choices, run->count, SCHED_EXPRESS, FRAME_HEAD_MAX, false, -1);
+	int first = run_pick(run, NULL, SCHED_EXPRESS, FRAME_HEAD_MAX, -1);
 	if (first < 0)
 		return false;
-	output_frame(run->stripes[first], f);
-	look_at(run, (size_t)first);
+	uint32_t len = output_frame(run->stripes[first], f);
+	run_account(run, (size_t)first, SENDING_NEW, len);
+	run_look_at(run, (size_t)first);
 	on[0] = run->stripes[first]->id;
 	on[1] = 0;
-	int second = twice ? sched_pick(run->choices, run->count, SCHED_EXPRESS, FRAME_HEAD_MAX, false, first) : -1;
+	int second = twice ? run_pick_copy(run, NULL, len, first) : -1;
 	if (second >= 0) {
 		output_frame(run->stripes[second], f);
-		look_at(run, (size_t)second);
+		run_account(run, (size_t)second, SENDING_COPY, len);
+		run_look_at(run, (size_t)second);
 		on[1] = run->stripes[second]->id;
 	}
 	return true;
@@ -165,7 +198,7 @@ static bool first_data(struct flow *flow, uint32_t stripe_id, struct egress_piec
 static bool send_open(struct run *run, struct flow *flow)
 {
 	struct session *session = run->session;
-	int first = sched_pick(run->choices, run->count, SCHED_EXPRESS, FRAME_MIN, false, -1);
+	int first = run_pick(run, NULL, SCHED_EXPRESS, FRAME_MIN, -1);
 	if (first < 0)
 		return false;
 	uint32_t first_id = run->stripes[first]->id;
@@ -175,16 +208,14 @@ static bool send_open(struct run *run, struct flow *flow)
 	f.open.window_edge = flow->ingress.edge;
 	if (first_data(flow, first_id, &piece))
 		f.payload_len = piece.len;
-	put_frame(run, first, flow, &f);
+	put_frame(run, first, flow, &f, SENDING_NEW);
 	flow->open_stripes[0] = first_id;
 	flow->open_stripes[1] = 0;
-	int second = run->copies ? sched_pick(run->choices, run->count, SCHED_EXPRESS, FRAME_MIN, false, first) : -1;
+	int second = run_pick_copy(run, NULL, FRAME_HEAD_MAX + f.payload_len, first);
 	if (second >= 0) {
 		f.flags = FRAME_FLAG_COPY;
-		put_frame(run, second, flow, &f);
+		put_frame(run, second, flow, &f, SENDING_COPY);
 		flow->open_stripes[1] = run->stripes[second]->id;
-		session->stats.copied_bytes += f.payload_len;
-		run->stripes[second]->copied_bytes += f.payload_len;
 		if (f.payload_len)
 			piece.record->copy_stripe = run->stripes[second]->id;
 	}
@@ -209,7 +240,7 @@ static bool send_flow_control(struct run *run, struct flow *flow)
 		f.type = FRAME_OPEN_RESULT;
 		f.result.status = OPEN_CONNECTED;
 		f.result.window_edge = flow->ingress.edge;
-		if (!send_control(run, &f, run->copies, on))
+		if (!send_control(run, &f, true, on))
 			return false;
 		flow->result_stripe = on[0];
 		session_drop_control(flow, FLOW_CONTROL_RESULT);
@@ -221,7 +252,7 @@ static bool send_flow_control(struct run *run, struct flow *flow)
 		f.ack.edge = flow->ingress.edge;
 		/* The last ack of a direction ends the flow at the other side: as small flows, it should not wait for a
 		 * repair. */
-		if (!send_control(run, &f, run->copies && flow->ingress.next > flow->ingress.end, on))
+		if (!send_control(run, &f, flow->ingress.next > flow->ingress.end, on))
 			return false;
 		window_ack_sent(flow);
 		flow->ack_stripe = on[0];
@@ -230,7 +261,7 @@ static bool send_flow_control(struct run *run, struct flow *flow)
 	if (flow->control & FLOW_CONTROL_RESET) {
 		f.type = FRAME_RESET;
 		f.reason = flow->reason;
-		if (!send_control(run, &f, run->copies, on))
+		if (!send_control(run, &f, true, on))
 			return false;
 		session->moving = true;
 		flow->asked_us = session->now_us;
@@ -250,7 +281,7 @@ static void send_replies(struct run *run)
 		struct frame f = {.type = reply->type, .flow = reply->flow};
 		if (reply->type == FRAME_OPEN_RESULT)
 			f.result.status = reply->status;
-		if (!send_control(run, &f, run->copies && reply->type == FRAME_OPEN_RESULT, on))
+		if (!send_control(run, &f, reply->type == FRAME_OPEN_RESULT, on))
 			return;
 		session->reply_first = (session->reply_first + 1) % REPLIES_MAX;
 		session->reply_count--;
@@ -275,7 +306,7 @@ static void send_stripe_control(struct run *run)
 			time_asked(session);
 		}
 		stripe->pong_due = stripe->ping_due = false;
-		look_at(run, i);
+		run_look_at(run, i);
 	}
 	if (goaway_told)
 		session->goaway_due = false;
@@ -300,41 +331,17 @@ static uint32_t frame_size(const struct sched_choice *choice, uint64_t offset)
 	return (uint32_t)size;
 }
 
-static void put_data(struct run *run, int index, const struct flow *flow, const struct egress_piece *piece,
-                     uint8_t flags)
+void run_put_data(struct run *run, int index, const struct flow *flow, const struct egress_piece *piece,
+                  enum sending sending)
 {
+	uint8_t flags = sending == SENDING_COPY ? FRAME_FLAG_COPY : 0;
 	put_frame(run, index, flow,
 	          &(struct frame){.type = FRAME_DATA,
 	                          .flags = (uint8_t)(flags | (piece->fin ? FRAME_FLAG_FIN : 0)),
 	                          .flow = flow->id,
 	                          .offset = piece->offset,
-	                          .payload_len = piece->len});
-}
-
-static int index_of(const struct run *run, uint32_t stripe_id)
-{
-	for (size_t i = 0; stripe_id && i < run->count; i++)
-		if (run->stripes[i]->id == stripe_id)
-			return (int)i;
-	return -1;
-}
-
-/* Before OPEN_RESULT, DATA must follow an OPEN on its stripe. */
-static int pick_pinned(const struct run *run, const struct flow *flow, int not_index)
-{
-	for (unsigned i = 0; i < 2; i++) {
-		int index = index_of(run, flow->open_stripes[i]);
-		if (index >= 0 && index != not_index && run->choices[index].usable && run->choices[index].room_bytes)
-			return index;
-	}
-	return -1;
-}
-
-/* A flow's own beginning as a small flow keeps no stripe from its bulk. */
-static bool lane_reserved(const struct session *session, const struct flow *flow)
-{
-	uint64_t until_us = flow->id == session->lane_flow ? session->lane_others_until_us : session->lane_until_us;
-	return session->now_us < until_us;
+	                          .payload_len = piece->len},
+	          sending);
 }
 
 static void use_lane(struct session *session, const struct flow *flow)
@@ -346,11 +353,19 @@ static void use_lane(struct session *session, const struct flow *flow)
 	session->lane_until_us = session->now_us + LANE_US;
 }
 
-static int pick(const struct run *run, const struct flow *flow, enum sched_class class, uint32_t len, int not_index)
+/* For a piece that is sent again: not where it was before. When it may have arrived there all the same, paths with a
+ * budget first. */
+static int pick_again(struct run *run, const struct flow *flow, enum sched_class class,
+                      const struct egress_piece *piece)
 {
-	if (flow->state == FLOW_OPENING)
-		return pick_pinned(run, flow, not_index);
-	return sched_pick(run->choices, run->count, class, len, lane_reserved(run->session, flow), not_index);
+	int before = run_index_of(run, piece->avoid_stripe);
+	struct path *refused;
+	int index = before >= 0 && run->choices[before].usable
+	                    ? run_pick_second(run, flow, class, piece->len + FRAME_HEAD_MAX, before, &refused)
+	                    : -1;
+	if (index < 0)
+		index = run_pick(run, flow, class, piece->len, before);
+	return index < 0 ? run_pick(run, flow, class, piece->len, -1) : index;
 }
 
 /* One frame of the flow. False: no stripe takes it now. */
@@ -360,9 +375,8 @@ static bool send_piece(struct run *run, struct flow *flow, enum sched_class clas
 	struct egress_piece piece;
 	if (!egress_next(&flow->egress, FRAME_MIN, &piece))
 		return false;
-	int index = pick(run, flow, class, piece.len, index_of(run, piece.avoid_stripe));
-	if (index < 0 && piece.avoid_stripe)
-		index = pick(run, flow, class, piece.len, -1);
+	bool again = piece.record;
+	int index = again ? pick_again(run, flow, class, &piece) : run_pick(run, flow, class, piece.len, -1);
 	if (index < 0)
 		return false;
 	const struct egress *e = &flow->egress;
@@ -371,26 +385,19 @@ static bool send_piece(struct run *run, struct flow *flow, enum sched_class clas
 	uint32_t max_len = frame_size(&run->choices[index], piece.offset);
 	if (class == SCHED_EXPRESS && max_len > (uint32_t)flow->express_bytes)
 		max_len = (uint32_t)flow->express_bytes;
-	bool again = piece.record;
 	if (!again)
 		egress_next(&flow->egress, max_len, &piece);
 	if (egress_sent(&flow->egress, &piece, run->stripes[index]->id, session->now_us))
 		return false;
-	put_data(run, index, flow, &piece, 0);
+	run_put_data(run, index, flow, &piece, again ? SENDING_AGAIN : SENDING_NEW);
 	flow_offer_room(flow);
-	if (again) {
-		session->stats.reinjected_bytes += piece.len;
-		run->stripes[index]->reinjected_bytes += piece.len;
-	}
 	if (class == SCHED_EXPRESS) {
 		use_lane(session, flow);
 		flow->express_bytes -= (int32_t)piece.len;
-		int second = run->copies ? pick(run, flow, class, piece.len, index) : -1;
+		int second = run_pick_copy(run, flow, FRAME_DATA_HEAD_BYTES + piece.len, index);
 		if (second >= 0) {
-			put_data(run, second, flow, &piece, FRAME_FLAG_COPY);
+			run_put_data(run, second, flow, &piece, SENDING_COPY);
 			piece.record->copy_stripe = run->stripes[second]->id;
-			session->stats.copied_bytes += piece.len;
-			run->stripes[second]->copied_bytes += piece.len;
 		}
 	}
 	flow->turn_bytes -= (int32_t)piece.len;
@@ -426,7 +433,7 @@ static void send_turns(struct run *run, uint8_t which, enum sched_class class)
 bool output_waits(const struct session *session)
 {
 	return session->control_first || session->reply_count || session->turns[TURN_EXPRESS].first ||
-	       session->turns[TURN_BULK].first;
+	       session->turns[TURN_BULK].first || session->turns[TURN_REPEAT].first;
 }
 
 static bool stripe_waits(const struct session *session)
@@ -448,6 +455,7 @@ void output_run(struct session *session)
 		send_replies(&run);
 		send_turns(&run, TURN_EXPRESS, SCHED_EXPRESS);
 		send_turns(&run, TURN_BULK, SCHED_BULK);
+		run_repeats(&run);
 	}
 	struct stripe *next;
 	for (struct stripe *stripe = session->stripes; stripe; stripe = next) {

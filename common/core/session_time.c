@@ -113,7 +113,7 @@ static void reinject_held_up(struct flow *flow)
 		uint64_t after_us = window_full ? best_us : held_up_after_us(session, record->stripe);
 		if (session->now_us - record->sent_us < after_us)
 			continue;
-		egress_mark_lost(e, record);
+		egress_mark_repeat(e, record);
 	}
 	flow_update_turn(flow);
 }

@@ -52,7 +52,7 @@ void stripe_output_consume(struct stripe *stripe, size_t len)
 {
 	assert(len <= stripe->output_bytes);
 	stripe->output_bytes -= len;
-	stripe->bytes_out += len;
+	stripe->traffic.bytes_out += len;
 	while (stripe->item_count) {
 		struct stripe_item *item = &stripe->items[stripe->item_first];
 		if (len < item->len) {
@@ -70,9 +70,9 @@ void stripe_output_consume(struct stripe *stripe, size_t len)
 
 void stripe_output_clear(struct stripe *stripe)
 {
-	uint64_t sent = stripe->bytes_out;
+	uint64_t sent = stripe->traffic.bytes_out;
 	stripe_output_consume(stripe, stripe->output_bytes);
-	stripe->bytes_out = sent;
+	stripe->traffic.bytes_out = sent;
 }
 
 const char *stripe_state_name(enum stripe_state state)

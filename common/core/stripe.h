@@ -33,6 +33,13 @@ struct stripe_info {
 	bool in_recovery;         /* tcpi_ca_state is Recovery or Loss */
 };
 
+/* Bytes of frames since the start. */
+struct stripe_traffic {
+	uint64_t bytes_in, bytes_out;
+	/* Of those out: sent twice from the start; late elsewhere, so repeated; lost elsewhere, so sent again. */
+	uint64_t copied_bytes, repeated_bytes, reinjected_bytes;
+};
+
 /* One piece of output: bytes of its own (a frame's head) or a slice of a page it holds a reference to. */
 struct stripe_item {
 	struct page *page; /* NULL: the bytes are inline_bytes */
@@ -67,7 +74,7 @@ struct stripe {
 	uint64_t progress_us;    /* last time the other kernel acknowledged bytes, or nothing was to be acknowledged */
 	uint64_t pong_token;     /* to answer with */
 	bool ping_due, pong_due; /* to be put in by the next session_run */
-	uint64_t bytes_in, bytes_out, reinjected_bytes, copied_bytes;
+	struct stripe_traffic traffic;
 };
 
 /* Bytes waiting in the ring and the kernel that were not sent yet. */

@@ -52,6 +52,7 @@ struct conf_path {
 	unsigned stripes;                     /* 1..64, default 8 */
 	char congestion[CONF_CONGESTION_MAX]; /* "": the kernel's default */
 	bool backup;                          /* carries data only while no other path can */
+	unsigned reinject_percent;            /* of its new bytes, how many may be repeats; 0..100, default 100 */
 };
 
 enum conf_capture_method { CONF_CAPTURE_REDIRECT, CONF_CAPTURE_TPROXY, CONF_CAPTURE_NONE };

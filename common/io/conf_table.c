@@ -55,6 +55,8 @@ static const struct conf_row path_rows[] = {
 	 .help = "congestion control of tx_proxy's side; without it the kernel's default"},
 	{.name = "backup", FIELD(conf_path, backup), .type = CONF_TYPE_BOOL, .preset = "false",
 	 .help = "carries data only while no other path can"},
+	{.name = "reinject_percent", FIELD(conf_path, reinject_percent), .type = CONF_TYPE_NUMBER, .max = 100,
+	 .preset = "100", .help = "repeated bytes for a hundred new ones, at most; 0 for a metered path"},
 	{.name = NULL}};
 static const struct conf_table path_table = {path_rows, sizeof(struct conf_path)};
 

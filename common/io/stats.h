@@ -1,9 +1,14 @@
-/* stats: a session in log lines: one event=stats, and one event=stats_stripe for each stripe. Tests read them.
+/* stats: a session in log lines: one event=stats, one event=stats_path for each path that ever had a stripe, and one
+ * event=stats_stripe for each stripe. Tests read them; tx_proxy(8) explains them.
  *
- *   event=stats session=HEX flows= stripes_up= bytes_in= bytes_out= reinjected_bytes= copied_bytes= duplicate_bytes=
- *       egress_pages= ingress_pages= promised_bytes= flows_opened= flows_ended= flows_reset= apps= files=
+ *   event=stats session=HEX flows= stripes_up= bytes_in= bytes_out= copied_bytes= repeated_bytes= refused_bytes=
+ *       reinjected_bytes= duplicate_bytes= egress_pages= ingress_pages= promised_bytes= flows_opened= flows_ended=
+ *       flows_reset= apps= files=
+ *   event=stats_path session=HEX path=NAME state=up|stale|down backup= stripes_up= stripes_stale= srtt_us= rate_Bps=
+ *       bytes_in= bytes_out= reinject_percent= copied_bytes= repeated_bytes= refused_bytes= reinjected_bytes=
  *   event=stats_stripe session=HEX path=NAME stripe=N state= srtt_us= rate_Bps= cwnd_bytes= in_flight_bytes=
- * backlog_bytes= room_bytes= bytes_in= bytes_out= reinjected_bytes= copied_bytes= sent_segments= lost_segments=
+ *       backlog_bytes= room_bytes= bytes_in= bytes_out= copied_bytes= repeated_bytes= reinjected_bytes=
+ *       sent_segments= lost_segments=
  */
 #ifndef PAIR_IO_STATS_H
 #define PAIR_IO_STATS_H

@@ -202,6 +202,7 @@ static void connect_stripe(struct input *in)
 	if (link == world.links + STRIPES)
 		return;
 	hello.backup = hello.index == 7;
+	hello.reinject_percent = hello.path % 2 ? 100 : (uint8_t)hello.path;
 	link->stripe = world.server ? session_stripe_accepted(world.session, &hello, link, world.now_us)
 	                            : session_stripe_dialled(world.session, &hello, link, world.now_us);
 	if (link->stripe && !world.server && byte(in) % 8) {

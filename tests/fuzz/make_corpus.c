@@ -36,7 +36,7 @@ static void frames(void)
 	static const struct addr ipv4 = {.family = ADDR_IPV4, .ip = {192, 0, 2, 1}, .port = 80};
 	static const struct addr ipv6 = {.family = ADDR_IPV6, .ip = {0x20, 1, 0x0d, 0xb8}, .port = 443};
 	const struct frame all[] = {
-	        {.type = FRAME_HELLO, .hello = {.stripes = 8, .congestion = "bbr"}},
+	        {.type = FRAME_HELLO, .hello = {.stripes = 8, .reinject_percent = 100, .congestion = "bbr"}},
 	        {.type = FRAME_WELCOME, .welcome = {.status = WELCOME_BUSY}},
 	        {.type = FRAME_PING, .token = 1},
 	        {.type = FRAME_PONG, .token = 2},

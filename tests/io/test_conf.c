@@ -88,6 +88,7 @@ static void test_defaults(void)
 		UNIT_STR(path->interface, "");
 		UNIT_STR(path->congestion, "");
 		UNIT_EQ(path->backup, false);
+		UNIT_EQ(path->reinject_percent, 100);
 	}
 	UNIT_CASE("conf: defaults of rx_proxy") {
 		const struct conf_rx *rx;
@@ -140,8 +141,8 @@ static void test_values(void)
 		if (!UNIT_EQ(load(CONF_TX_PROXY,
 		                  "tx_proxy = { paths = ( { name = \"a.b-c_1\"; remote_ip = \"2001:db8::2\"; "
 		                  "remote_port = 1; local_ip = \"2001:db8::1\"; interface = \"eth0.7\"; "
-		                  "mark = 0xffffffff; stripes = \"64\"; congestion = \"reno\"; backup = true; }, "
-		                  "{ remote_ip = \"192.0.2.9\"; } ); };"),
+		                  "mark = 0xffffffff; stripes = \"64\"; congestion = \"reno\"; backup = true; "
+		                  "reinject_percent = \"0\"; }, { remote_ip = \"192.0.2.9\"; } ); };"),
 		             0) ||
 		    !UNIT_EQ(conf->tx.path_count, 2))
 			break;
@@ -154,6 +155,8 @@ static void test_values(void)
 		UNIT_EQ(path[0].stripes, 64);
 		UNIT_STR(path[0].congestion, "reno");
 		UNIT_EQ(path[0].backup, true);
+		UNIT_EQ(path[0].reinject_percent, 0);
+		UNIT_EQ(path[1].reinject_percent, 100);
 		UNIT_STR(path[1].name, "path1");
 		UNIT_STR(text_of(&path[1].remote), "192.0.2.9:6000");
 		UNIT_EQ(conf->tx.rx_proxy.family, ADDR_NONE);

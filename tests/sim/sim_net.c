@@ -122,6 +122,8 @@ static void write_out(struct sim_conn *conn, unsigned side)
 			if (sim->config.partial && unit_chance(&sim->seed, 1, 10))
 				want = unit_below(&sim->seed, want);
 			size_t done = sim_pipe_write(pipe, slices[i].iov_base, want);
+			if (sim->config.wire)
+				sim->config.wire(conn, side, slices[i].iov_base, done, sim->config.user);
 			total += done;
 			if (done < want)
 				want = slices[i].iov_len; /* full: goes on when acknowledgements come */
@@ -417,6 +419,7 @@ static void open_conn(struct sim_conn *conn)
 	                      .index = (uint16_t)conn->index,
 	                      .stripes = (uint16_t)path->stripes,
 	                      .backup = path->backup,
+	                      .reinject_percent = path->budget ? path->budget - 1 : 100,
 	                      .congestion = "bbr"};
 
 	conn->open_us = 0;

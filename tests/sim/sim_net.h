@@ -47,9 +47,11 @@ struct sim_path {
 	uint32_t queue_bytes;
 	uint32_t loss_ppm; /* of segments */
 	bool backup;
+	uint8_t budget; /* 1 + reinject_percent; 0: 100 percent */
 };
 
 struct sim;
+struct sim_conn;
 
 struct sim_config {
 	uint64_t seed;
@@ -61,6 +63,8 @@ struct sim_config {
 	bool partial; /* sockets take odd parts of what is written, and give odd parts of what has come */
 	/* Called at every step, before the engines run, when something may be done to the simulation. */
 	void (*step)(struct sim *sim, void *user);
+	/* Sees what a side writes to a connection. */
+	void (*wire)(const struct sim_conn *conn, unsigned side, const uint8_t *bytes, size_t len, void *user);
 	void *user;
 };
 

@@ -13,7 +13,8 @@ struct sim_path sim_random_path(uint64_t *seed)
 	                         .delay_us = (uint32_t)unit_below(seed, 100000),
 	                         .queue_bytes = 20000 + (uint32_t)unit_below(seed, 300000),
 	                         .loss_ppm = unit_chance(seed, 1, 2) ? (uint32_t)unit_below(seed, 50000) : 0,
-	                         .backup = unit_chance(seed, 1, 10)};
+	                         .backup = unit_chance(seed, 1, 10),
+	                         .budget = unit_chance(seed, 1, 4) ? 1 + (uint8_t)unit_below(seed, 101) : 0};
 }
 
 struct sim_plan sim_random_plan(uint64_t *seed, uint64_t most)

@@ -124,7 +124,7 @@ static void run(struct rig *rig, uint64_t for_us)
 
 static void dial(struct rig *rig, unsigned i)
 {
-	struct hello hello = {.path = 0, .index = (uint16_t)i, .stripes = STRIPES};
+	struct hello hello = {.path = 0, .index = (uint16_t)i, .stripes = STRIPES, .reinject_percent = 100};
 
 	frame_reader_init(&rig->readers[i]);
 	rig->stripes[i] = session_stripe_dialled(rig->session, &hello, rig, rig->now_us);
@@ -142,7 +142,7 @@ static void start_with(struct rig *rig, enum session_role role, unsigned stripes
 	*rig = (struct rig){.now_us = SECOND};
 	rig->session = session_new(&config, &ops, rig, rig->now_us);
 	for (unsigned i = 0; i < stripes; i++) {
-		struct hello hello = {.path = 0, .index = (uint16_t)i, .stripes = STRIPES};
+		struct hello hello = {.path = 0, .index = (uint16_t)i, .stripes = STRIPES, .reinject_percent = 100};
 		if (role == SESSION_SERVER) {
 			frame_reader_init(&rig->readers[i]);
 			rig->stripes[i] = session_stripe_accepted(rig->session, &hello, rig, rig->now_us);

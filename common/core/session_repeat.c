@@ -1,0 +1,128 @@
+/* What travels although it travels already: copies and repetitions, within the budgets of the paths (budget.h). */
+#include "session_run.h"
+
+enum { STUCK_REPEATS = 4 /* flows in a row whose repetition finds no stripe: the others' would hardly */ };
+
+static struct path *path_of(const struct run *run, size_t index)
+{
+	return &run->session->paths[run->stripes[index]->path];
+}
+
+void run_account(const struct run *run, size_t index, enum sending sending, uint32_t len)
+{
+	struct session_stats *stats = &run->session->stats;
+	struct stripe_traffic *traffic = &run->stripes[index]->traffic;
+	struct budget *budget = &path_of(run, index)->budget;
+	switch (sending) {
+	case SENDING_NEW:
+		budget_earn(budget, len);
+		break;
+	case SENDING_AGAIN:
+		stats->reinjected_bytes += len;
+		traffic->reinjected_bytes += len;
+		break;
+	case SENDING_COPY:
+		budget_spend(budget, len);
+		stats->copied_bytes += len;
+		traffic->copied_bytes += len;
+		break;
+	case SENDING_REPEAT:
+		budget_spend(budget, len);
+		stats->repeated_bytes += len;
+		traffic->repeated_bytes += len;
+		break;
+	}
+}
+
+static bool may_repeat(const struct run *run, size_t index, uint32_t len)
+{
+	return budget_allows(&path_of(run, index)->budget, len);
+}
+
+int run_pick_second(struct run *run, const struct flow *flow, enum sched_class class, uint32_t len, int first,
+                    struct path **refused)
+{
+	int index = run_pick(run, flow, class, len, first);
+	*refused = NULL;
+	if (index < 0 || may_repeat(run, (size_t)index, len))
+		return index;
+	*refused = path_of(run, (size_t)index);
+	for (size_t i = 0; i < run->count; i++)
+		if (!may_repeat(run, i, len))
+			run->choices[i].room_bytes = 0;
+	index = run_pick(run, flow, class, len, first);
+	for (size_t i = 0; i < run->count; i++)
+		run_look_at(run, i);
+	return index;
+}
+
+static void count_refused(struct session *session, struct path *path, uint32_t len)
+{
+	path->refused_bytes += len;
+	session->stats.refused_bytes += len;
+}
+
+int run_pick_copy(struct run *run, const struct flow *flow, uint32_t len, int first)
+{
+	struct path *refused;
+	int index = run->copies ? run_pick_second(run, flow, SCHED_EXPRESS, len, first, &refused) : -1;
+	if (run->copies && refused)
+		count_refused(run->session, refused, len);
+	return index;
+}
+
+/* Whether the record may be repeated later: another stripe of the kind that `refused` is has the budget. */
+static bool another_may(const struct run *run, const struct path *refused, uint32_t len, int not_index)
+{
+	for (size_t i = 0; i < run->count; i++)
+		if ((int)i != not_index && run->choices[i].usable && run->choices[i].backup == refused->backup &&
+		    may_repeat(run, i, len))
+			return true;
+	return false;
+}
+
+/* What is late, on another stripe than the one that carries it. False: none takes it now. */
+static bool send_repeat(struct run *run, struct flow *flow)
+{
+	struct egress *e = &flow->egress;
+	struct egress_piece piece;
+	struct path *refused;
+	if (!egress_next_repeat(e, &piece))
+		return false;
+	/* Last bytes may take the express lane: there are few of them. */
+	enum sched_class class = e->sent - e->acked <= EXPRESS_BYTES ? SCHED_EXPRESS : SCHED_BULK;
+	uint32_t len = FRAME_DATA_HEAD_BYTES + piece.len;
+	int before = run_index_of(run, piece.avoid_stripe);
+	int index = run_pick_second(run, flow, class, len, before, &refused);
+	if (refused && !piece.record->refused) {
+		piece.record->refused = true;
+		count_refused(run->session, refused, len);
+	}
+	if (index < 0 && refused && !another_may(run, refused, len, before)) {
+		egress_drop_repeat(e, piece.record);
+		piece.record->reinjected = true;
+		return true;
+	}
+	if (index < 0)
+		return false;
+	egress_sent(e, &piece, run->stripes[index]->id, run->session->now_us);
+	run_put_data(run, index, flow, &piece, SENDING_REPEAT);
+	flow->turn_bytes -= (int32_t)piece.len;
+	return true;
+}
+
+void run_repeats(struct run *run)
+{
+	struct flow_list *list = &run->session->turns[TURN_REPEAT];
+	uint32_t stuck = 0;
+	while (list->first && stuck < list->count && stuck < STUCK_REPEATS) {
+		struct flow *flow = list->first;
+		bool sent = send_repeat(run, flow);
+		stuck = sent ? 0 : stuck + 1;
+		flow_update_turn(flow);
+		if (list->first == flow && (!sent || flow->turn_bytes <= 0)) {
+			flow_leave_turn(flow);
+			flow_update_turn(flow); /* to the end of its list */
+		}
+	}
+}

@@ -1,0 +1,46 @@
+/* session_run: one run of the output, for session_out.c and session_repeat.c alone. */
+#ifndef PAIR_CORE_SESSION_RUN_H
+#define PAIR_CORE_SESSION_RUN_H
+
+#include "session_internal.h"
+
+/* What a frame is to the path that carries it. */
+enum sending {
+	SENDING_NEW,
+	SENDING_AGAIN,  /* what carried it is lost */
+	SENDING_COPY,   /* travels twice from the start */
+	SENDING_REPEAT, /* what carries it is late */
+};
+
+/* What one run works with: the usable stripes and their state, kept up to date while frames are put in. */
+struct run {
+	struct session *session;
+	struct stripe *stripes[SESSION_STRIPES_MAX];
+	struct sched_choice choices[SESSION_STRIPES_MAX];
+	size_t count;
+	bool copies; /* small flows' frames travel twice */
+};
+
+/* --- session_out.c */
+/* The choice's figures as they are now. */
+void run_look_at(struct run *run, size_t index);
+/* Of the stripe with that id; -1: it is not there. */
+int run_index_of(const struct run *run, uint32_t stripe_id);
+/* A stripe for DATA of the flow, or with NULL for a control frame, other than not_index (or -1). -1: none now. */
+int run_pick(const struct run *run, const struct flow *flow, enum sched_class class, uint32_t len, int not_index);
+void run_put_data(struct run *run, int index, const struct flow *flow, const struct egress_piece *piece,
+                  enum sending sending);
+
+/* --- session_repeat.c */
+/* `len` bytes of a frame were put on the stripe: into statistics and the budget. */
+void run_account(const struct run *run, size_t index, enum sending sending, uint32_t len);
+/* As run_pick, for a frame of `len` bytes that travels on `first` already; its path's budget allows it. *refused gets
+ * the path that would carry it but for its budget, or NULL. */
+int run_pick_second(struct run *run, const struct flow *flow, enum sched_class class, uint32_t len, int first,
+                    struct path **refused);
+/* For a copy of a small frame; -1 also when copies are not worth it. */
+int run_pick_copy(struct run *run, const struct flow *flow, uint32_t len, int first);
+/* Repeats what is late, where nothing new wants the room. */
+void run_repeats(struct run *run);
+
+#endif
