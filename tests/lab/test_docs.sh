@@ -1,7 +1,7 @@
 #!/bin/bash
 # The documents and the programs say the same: every key and switch of --help, with its range and default, stands in
 # network.conf(5) or the program's page, and the other way round; pages are clean mdoc; links and paths lead somewhere.
-# Reads only. BIN names the folder of the programs.
+# Reads only, and writes in a temporary folder. BIN names the folder of the programs.
 set -u
 export LC_ALL=C.UTF-8
 cd "$(dirname "$0")/../.." || exit 1
@@ -143,6 +143,29 @@ if [ -z "$missing" ]; then
 else
 	not_ok 'pages refer to pages that are there' "$missing"
 fi
+
+# ---- configurations -----------------------------------------------------------------------------------------------
+
+# A block of README.md after the comment `<!-- check -->` is a whole file, but for the key, which is made here.
+work=$(mktemp -d) || exit 1
+trap 'rm -rf "$work"' EXIT
+"$BIN/tx_proxy" --make-key="$work/key" >/dev/null 2>&1
+awk -v dir="$work" '
+	/^<!-- check -->$/ { wanted = 1; next }
+	/^```/ && wanted { wanted = 0; inside = 1; file = dir "/block" ++n ".conf"; next }
+	/^```/ { inside = 0 }
+	inside { print > file }' README.md
+for file in "$work"/block*.conf; do
+	sed -i "s|\"/etc/pair_proxy/key\"|\"$work/key\"|" "$file" 2>/dev/null
+	for program in tx_proxy rx_proxy; do
+		name="$program takes the configuration $(basename "$file" .conf) of README.md"
+		if complaint=$("$BIN/$program" -c "$file" --check 2>&1); then
+			ok "$name"
+		else
+			not_ok "$name" "$complaint"
+		fi
+	done
+done
 
 # ---- commands -----------------------------------------------------------------------------------------------------
 
