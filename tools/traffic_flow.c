@@ -266,7 +266,11 @@ static void flow_take_eof(struct traffic_flow *flow)
 
 static void flow_take(struct traffic_flow *flow, uint8_t *data, size_t len_bytes)
 {
-	flow->last_us = traffic_now_us();
+	uint64_t now_us = traffic_now_us(), since_us = flow->last_us ? flow->last_us : flow->started_us;
+
+	if (now_us - since_us > flow->longest_gap_us)
+		flow->longest_gap_us = now_us - since_us;
+	flow->last_us = now_us;
 	if (flow->receiving == TRAFFIC_RECEIVING_GREETING) {
 		flow->greeting_bytes += len_bytes;
 		if (!traffic_header_may_start(flow->block, flow->greeting_bytes))

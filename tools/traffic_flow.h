@@ -80,7 +80,8 @@ struct traffic_flow {
 	uint64_t started_us; /* connect(2) or accept(2) */
 	uint64_t connected_us;
 	uint64_t greeted_us;
-	uint64_t last_us; /* when the last bytes arrived */
+	uint64_t last_us;        /* when the last bytes arrived */
+	uint64_t longest_gap_us; /* without bytes, from the start of the connection to the last of them */
 	uint64_t ended_us;
 	bool has_theirs;
 	struct traffic_trailer theirs; /* the other side's trailer, if has_theirs */

@@ -270,6 +270,13 @@ integrity() {
 	judge "the relay alone does no harm" 0 '.total.failed == 0 and .total.receive.bytes == 300000'
 	stop_relay
 	stop_receive
+	start_receive
+	start_relay "$head; sleep 0.7; cat"
+	run_stream --bytes=300000
+	judge "the longest gap between two reads" 0 \
+		'.received.longest_gap_ms | . >= 650 and . < 1400' "$(last_flow '.status == "ok"')"
+	stop_relay
+	stop_receive
 	damaged "a wrong byte" "$head; head -c 1 | $next; cat" "$wrong == 100000"
 	damaged "a missing byte" "$head; head -c 1 >/dev/null; cat" "$wrong == 100000"
 	damaged "64 KiB that are missing" "$head; head -c 65536 >/dev/null; cat" "$wrong == 100000"
