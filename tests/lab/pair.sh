@@ -25,7 +25,7 @@
 #           talk PORT OPERATION…: probe; sets $client and, for a probe_serve, $server: the lines of both ends.
 # Pair      pair_lab, pair_start, pair_stop, pair_restart as above.
 #           pair_configure: writes $conf.   rx_start, tx_start: wait for event=ready.   rx_stop, tx_stop [SIGNAL].
-#           tx_connected: waits for event=session_up and all stripes.   rules up|down.
+#           tx_connected: waits for event=session_up and all stripes, or for the number given.   rules up|down.
 #           stat rx|tx KEY: of the daemon's event=stats (SIGUSR1); of several sessions the sum.   alive rx|tx
 #           pair_pin: for many connections. Puts tx_proxy on one CPU and sets the array $pin, a prefix for clients on
 #           source, to the same. Else a client's first data races, on another CPU, with the ACK before it; kernels before
@@ -34,8 +34,10 @@
 #           captured COMMAND…: runs it; succeeds if COMMAND does and tx_proxy opened flows meanwhile; $opened: how many.
 #
 # Set before pair_configure (defaults in brackets); the parts called *_more are lines of configuration as they are:
-#   pair_stripes [8], pair_congestion [bbr where there is, else the kernel's], pair_open [confirm], pair_bypass [""],
-#   pair_sources ["192.168.2.11/32"], pair_paths [one path "link"], pair_tx_more, pair_rx_more, pair_limits [""], in both daemons,
+#   pair_stripes [8], of each path, pair_stripes_all [the same], of all paths, pair_congestion [bbr where there is, else the
+#   kernel's], pair_open [confirm], pair_bypass [""],
+#   pair_sources ["192.168.2.11/32"], pair_interface [br0], pair_paths [one path "link"; of several: pair_paths.sh],
+#   pair_tx_more, pair_rx_more, pair_limits [""], in both daemons,
 #   pair_tx_security, pair_rx_security [mode none]
 # Variables to read: $root, $bin, $lab (its name), $dir (temporary, removed at the end), $conf, $rx_pid, $tx_pid,
 #   $rx_log, $tx_log (of the present run of each), $source_ip, $tx_ip, $rx_ip, $dest_ip, $failures
@@ -54,8 +56,8 @@ pids=() pin=()
 client='' server=''
 dir='' conf='' rx_pid='' tx_pid='' rx_log='' tx_log='' started='' opened=0
 
-pair_stripes=8 pair_open=confirm pair_bypass='' pair_sources='"192.168.2.11/32"' pair_paths=''
-pair_tx_more='' pair_rx_more='' pair_limits=''
+pair_stripes=8 pair_stripes_all='' pair_open=confirm pair_bypass='' pair_sources='"192.168.2.11/32"' pair_paths=''
+pair_tx_more='' pair_rx_more='' pair_limits='' pair_interface=br0
 pair_tx_security='mode = "none";' pair_rx_security="mode = \"none\"; accept_from = ( \"$tx_ip/32\" );"
 pair_congestion=${PAIR_CONGESTION-bbr}
 
@@ -228,7 +230,7 @@ pair_configure() {
 		dest = { recv_port = 7000; };
 		tx_proxy = {
 			local_port = 5000; rx_proxy_ip = "$rx_ip"; rx_proxy_port = 6000;
-			capture = { interfaces = ( "br0" ); sources = ( $pair_sources ); open = "$pair_open"; bypass = ( $pair_bypass ); };
+			capture = { interfaces = ( "$pair_interface" ); sources = ( $pair_sources ); open = "$pair_open"; bypass = ( $pair_bypass ); };
 			paths = ( $paths );
 			security = { $pair_tx_security };
 			limits = { $pair_limits };
@@ -271,10 +273,10 @@ tx_start() {
 
 all_stripes_up() { [ "$(stat tx stripes_up)" -ge "$1" ]; }
 
-# With pair_paths the caller knows how many there are: tx_connected COUNT.
 tx_connected() {
-	log_wait "$tx_log" 'event=session_up' 15 && wait_for 15 all_stripes_up "${1:-$pair_stripes}" && return
-	not_ok "the session is up with ${1:-$pair_stripes} stripes" "$(tail -n 3 "$tx_log" | tr '\n' ' ')"
+	local count=${1:-${pair_stripes_all:-$pair_stripes}}
+	log_wait "$tx_log" 'event=session_up' 15 && wait_for 15 all_stripes_up "$count" && return
+	not_ok "the session is up with $count stripes" "$(tail -n 3 "$tx_log" | tr '\n' ' ')"
 	return 1
 }
 
