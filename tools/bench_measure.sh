@@ -110,15 +110,16 @@ iperf_once() {
 
 # For those who tune: in $keep, what the stripes look like in the middle of a run, and the daemons' logs until then.
 look_inside() {
+	local name=$row_name.$run${keep_part:+.$keep_part}
 	[ -n "$keep" ] && [ $# -gt 0 ] || return 0
 	kill -USR1 "$@"
 	{
 		on_host tx ss -tinm
 		on_host rx ss -tinm
-	} >"$keep/$row_name.$run.ss"
+	} >"$keep/$name.ss"
 	sleep 0.2
-	cp -- "$work/tx_proxy.log" "$keep/$row_name.$run.tx.log"
-	cp -- "$work/rx_proxy.log" "$keep/$row_name.$run.rx.log"
+	cp -- "$work/tx_proxy.log" "$keep/$name.tx.log"
+	cp -- "$work/rx_proxy.log" "$keep/$name.rx.log"
 }
 
 # As iperf_once, but measured again, twice at most, where the link's process or the daemons did not get their time.

@@ -75,7 +75,7 @@ all_stripes_up() { [ "$(pair_stat tx stripes_up)" = "$1" ]; }
 # One run of the pair over the links $2 (a list), $1 is the direction. The pair is started anew, since stripes that are
 # warm would know the links from the run before; the other ways begin cold as well.
 pair_over() {
-	local deadline count=0 k
+	local deadline count=0 keep_part=path${2// /_} k
 	for k in $2; do
 		count=$((count + stripes_per_path))
 	done
@@ -162,6 +162,8 @@ ratio_of() { awk -v a="$1" -v b="$2" 'BEGIN { printf "%.3f", (b > 0 ? a / b : 0)
 # Arguments: direction, title, share, "sum" or "best" (of what the paths reach alone, the share's base), paths.
 agg_row() {
 	local paths=("${@:5}") limits=() path base must remark verdict=ok ratio mptcp_ratio=-
+	# Two links beside two daemons and the ends of the flow: on two cores they wait for one another.
+	local wait_max_share=25
 	local alone plain pair mptcp
 	for path in "${paths[@]}"; do
 		limits+=("$(path_limit "$path")")
