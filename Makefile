@@ -117,12 +117,16 @@ $(TST)/lab/tcp_probe: $(OBJ)/tests/lab/tcp_probe.o
 $(TST)/lab/hostile: $(addprefix $(OBJ)/tests/lab/,hostile.o hostile_wire.o)
 	$(call link)
 
+# Likewise, but for libc and libev.
+$(TST)/soak_flows: $(patsubst %.c,$(OBJ)/%.o,$(wildcard tests/soak/*.c))
+	$(call link,-lev $(CRYPTO_LIBS) -lm)
+
 $(FUZZ_REPLAYS): $(TST)/%: $(OBJ)/tests/%.o $(OBJ)/tests/fuzz/replay_main.o $(LIBCORE)
 	$(call link)
 $(addprefix $(BIN)/,$(FUZZ_TARGETS)): $(BIN)/%: $(OBJ)/tests/fuzz/%.o $(LIBCORE)
 	$(call link,-fsanitize=fuzzer)
 
-tests: $(UNIT_TESTS) $(FUZZ_REPLAYS) $(IO_TESTS) $(addprefix $(TST)/lab/,intercept_probe tcp_probe hostile)
+tests: $(UNIT_TESTS) $(FUZZ_REPLAYS) $(IO_TESTS) $(addprefix $(TST)/lab/,intercept_probe tcp_probe hostile) $(TST)/soak_flows
 
 help:
 	@echo 'make                 the programs, in $(BIN)'

@@ -1,0 +1,192 @@
+#!/bin/bash
+# soak: a pair with keys and two paths carries mixed flows for half an hour while paths flap, stripes are reset and daemons are
+# restarted. `tests/soak/run.sh --help` tells all; tests/lab/test_soak.sh is a short one.
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+# shellcheck source=tests/lab/pair_load.sh
+. "$here/../lab/pair_load.sh"
+# shellcheck source=tests/soak/faults.sh
+. "$here/faults.sh"
+# shellcheck source=tests/soak/programs.sh
+. "$here/programs.sh"
+# shellcheck source=tests/soak/checks.sh
+. "$here/checks.sh"
+
+soak_flows=${PAIR_TESTS:-$root/build/tests}/soak_flows
+seconds=1800 seed='' rounds='' rate=8 drain_s=60 only_plan=0
+stripes=12 session_timeout_ms=15000 tx_open=confirm
+flow_port=7400 closed_port=7499
+dest_ip=192.168.3.22 rx_ip=10.77.1.2
+round=0 round_kind='' rounds_end=0 soak_begun=0 client_pid=''
+
+usage() {
+	cat <<HELP
+Usage: make soak [SECONDS=1800] [SEED=N]     or     tests/soak/run.sh [--seconds N] [--seed N] [--rounds N] [--rate N]
+                                                                    [--plan]
+A lab of two paths of ${base_rate}bit/s, 10 and 25 ms one way, $base_loss loss, security.mode = "psk". In rounds of some minutes
+mixed flows run, $rate new ones a second: requests, uploads and downloads by half-closed connections, bulk both ways, chats,
+idle and slow ones, some that either end breaks off, and transfers of curl, nc and stream. Meanwhile paths fall silent,
+lose half of their packets, become slow, lose interface or address; stripes are reset; the rules are put up again; and in every
+second round daemons get SIGTERM or SIGKILL and start again. After each round all must be as before:
+
+  flows          every one that completed has the right bytes (SHA-256 at both ends); every other one ended with an
+                 error, never with an orderly end of a stream that is not whole; none hangs
+  daemons        no flow, page or promise left; descriptors as at the start; memory within $rss_grows_kib KiB of it; all stripes
+                 up; no measurable CPU
+  the system     netfilter's rules as at the start, no connection left in conntrack
+
+--seconds N   altogether, checks between the rounds included (default $seconds)
+--seed N      of flows and faults: the same seed has the same flows, and the same faults in the same order (default: a
+              random one, which is told)
+--rounds N    default: one for each four minutes, two at least
+--rate N      new flows a second (default $rate)
+--plan        only shows the faults of a seed
+
+Needs root. It uses little of the machine and works in network namespaces of its own. When it fails, the logs are kept and
+their place is told. Exit status: 0 all was right, 1 not so, 2 wrong usage.
+HELP
+}
+
+die_usage() { printf 'soak: %s (see --help)\n' "$1" >&2; exit 2; }
+
+whole_number() { [[ $2 =~ ^[1-9][0-9]{0,8}$ ]] || die_usage "$1 $2: expected a number from 1 on"; }
+
+read_options() {
+	while [ $# -gt 0 ]; do
+		case $1 in
+		--help | -h) usage; exit 0 ;;
+		--plan) only_plan=1; shift; continue ;;
+		--seconds | --seed | --rounds | --rate | --drain) [ $# -ge 2 ] || die_usage "$1: expected a value" ;;
+		*) die_usage "$1: unknown" ;;
+		esac
+		whole_number "$1" "$2"
+		case $1 in
+		--seconds) seconds=$2 ;;
+		--seed) seed=$2 ;;
+		--rounds) rounds=$2 ;;
+		--rate) rate=$2 ;;
+		esac
+		shift 2
+	done
+	[ "$seconds" -ge 30 ] || die_usage "--seconds $seconds: expected 30 at least"
+	[ -n "$seed" ] || seed=$((RANDOM * 32768 + RANDOM + 1))
+	[ -n "$rounds" ] || rounds=$((seconds / 240))
+	[ "$rounds" -ge 2 ] || rounds=2
+}
+
+# ---- the lab ------------------------------------------------------------------------------------------------------
+
+# pair.sh's has one path and a bridge.
+pair_configure() {
+	local k paths='' congestion=''
+	[ -z "$pair_congestion" ] || congestion="congestion = \"$pair_congestion\";"
+	for ((k = 1; k <= links; k++)); do
+		paths+="${paths:+, }{ name = \"path$k\"; remote_ip = \"10.77.$k.2\"; interface = \"eth$k\"; stripes = $((stripes / links)); $congestion }"
+	done
+	cat >"$conf" <<-END
+		stream = { dest_ip = "$dest_ip"; dest_port = 7000; };
+		dest = { recv_port = 7000; };
+		tx_proxy = {
+			local_port = 5000; rx_proxy_ip = "$rx_ip"; rx_proxy_port = 6000;
+			capture = { interfaces = ( "eth0" ); sources = ( "192.168.2.11/32" ); open = "confirm"; };
+			paths = ( $paths );
+			security = { mode = "psk"; identity = "tx1"; key_file = "$dir/key"; };
+			limits = { session_timeout_ms = $session_timeout_ms; memory_bytes = "64M"; flow_window_bytes = "4M"; };
+		};
+		rx_proxy = {
+			recv_port = 6000; $congestion
+			security = { mode = "psk"; keys = ( { identity = "tx1"; key_file = "$dir/key"; } ); };
+			limits = { session_timeout_ms = $session_timeout_ms; memory_bytes = "64M"; flow_window_bytes = "4M"; };
+		};
+	END
+}
+
+# Connections that ended are forgotten in seconds, so that what is left can be seen.
+conntrack_hurries() {
+	on tx sh -c 'cd /proc/sys/net/netfilter && for state in close close_wait fin_wait last_ack max_retrans syn_recv syn_sent \
+		time_wait unacknowledged; do echo 5 >nf_conntrack_tcp_timeout_$state; done'
+}
+
+soak_begin() {
+	pair_begin soak
+	[ -x "$soak_flows" ] || { not_ok soak "$soak_flows is missing: make tests"; exit 1; }
+	trap soak_clean EXIT
+	pair_lab --links $links --rate $base_rate --delay 10ms --loss $base_loss --queue 200000 --link '2 delay=25ms'
+	conntrack_hurries
+	"$bin/tx_proxy" --make-key="$dir/key" || exit 1
+	pair_configure
+	rx_start && tx_start && tx_connected $stripes && rules up || exit 1
+	serve flows dest $flow_port "$soak_flows" server $flow_port "$dir/server.log"
+	server_pid=$started
+	programs_serve
+	checks_begin
+}
+
+soak_clean() {
+	local kept=/tmp/pair_soak.$$
+	[ ! -t 2 ] || printf '\r\033[K' >&2
+	if [ "$failures" -gt 0 ]; then
+		cp -r "$dir" "$kept" && printf '# logs are kept in %s\n' "$kept" >&2
+	fi
+	pair_clean
+}
+
+# ---- a round ------------------------------------------------------------------------------------------------------
+
+flows_status=''
+told_s=0
+# Called many times a second.
+progress() {
+	local now=${EPOCHSECONDS} left
+	[ -t 2 ] && [ "$now" != "$told_s" ] || return 0
+	told_s=$now
+	left=$((soak_begun + seconds - now))
+	[ "$left" -ge 0 ] || left=0
+	[ ! -r "$dir/status" ] || flows_status=$(<"$dir/status")
+	printf '\r\033[K%d:%02d left, round %d of %d (%s): %s; %d events, last: %s' $((left / 60)) $((left % 60)) "$round" "$rounds" \
+		"$round_kind" "${flows_status% cut=*}" "$events_done" "$last_event" >&2
+}
+
+# What a round's own flows get before its faults begin, and after they have ended: the time left is shared by the rounds.
+round_run() {
+	local begun=$EPOCHSECONDS length storm
+	length=$(((soak_begun + seconds - begun) / (rounds - round + 1)))
+	# Checks take some seconds, and idle flows theirs.
+	storm=$((length - (length > 90 ? 40 : 12)))
+	[ "$storm" -ge 5 ] || storm=5
+	faults_plan "$storm" "$round_kind"
+	start client source "$soak_flows" client $dest_ip $flow_port $closed_port $((seed * 1000 + round)) $((round * 1000000)) "$storm" \
+		$drain_s "$rate" 150 "$dir/client.log" "$dir/status"
+	client_pid=$started
+	programs_begin
+	faults_carry_out progress
+	while [ $((EPOCHSECONDS - begun)) -lt "$storm" ]; do
+		sleep 0.1
+		progress
+	done
+	faults_heal
+	last_event=checks
+	round_checks
+}
+
+read_options "$@"
+if [ "$only_plan" = 1 ]; then
+	dir=$(mktemp -d) && trap 'rm -rf "$dir"' EXIT
+	for ((round = 1; round <= rounds; round++)); do
+		round_kind=$([ $((round % 2)) = 1 ] && echo paths || echo restarts)
+		faults_plan $((seconds / rounds)) "$round_kind"
+		sed "s/^/round $round: /" "$dir/plan"
+	done
+	exit 0
+fi
+printf '# seed %s, %s s, %s rounds: again with SEED=%s SECONDS=%s\n' "$seed" "$seconds" "$rounds" "$seed" "$seconds"
+soak_begun=$EPOCHSECONDS
+soak_begin
+for ((round = 1; round <= rounds; round++)); do
+	# The daemons of a round of paths alone live through it: what they lose shows.
+	round_kind=$([ $((round % 2)) = 1 ] && echo paths || echo restarts)
+	round_run
+done
+soak_summary
+pair_stop
+checks_end
+pair_end
