@@ -60,7 +60,7 @@ FUZZ_REPLAYS := $(addprefix $(TST)/fuzz/,$(FUZZ_TARGETS))
 
 .DELETE_ON_ERROR:
 .SUFFIXES:
-.PHONY: all help tests check check-sanitized demo bench asan fuzz fuzz-run tidy format format-check install uninstall clean
+.PHONY: all help tests check check-sanitized demo bench soak asan fuzz fuzz-run tidy format format-check install uninstall clean
 
 all: $(PROGRAMS)
 
@@ -136,6 +136,7 @@ help:
 	@echo 'make tidy            clang-tidy and cppcheck'
 	@echo 'make format          clang-format over all sources; format-check: only looks'
 	@echo 'make demo, bench     the pair against a direct connection over an emulated link'
+	@echo 'make soak            half an hour of mixed flows and faults; SECONDS=1800 SEED=N'
 	@echo 'make install         into DESTDIR=$(DESTDIR) PREFIX=$(PREFIX); uninstall'
 	@echo 'make clean           removes build/'
 	@echo 'Variables: CC CFLAGS LDFLAGS WERROR=-Werror V=1'
@@ -184,6 +185,12 @@ demo:
 	@FILE="$(FILE)" tools/demo
 bench:
 	@tools/bench $(ROWS)
+
+# For SECONDS seconds, with the flows and faults of SEED; `tests/soak/run.sh --help`.
+soak:
+	@tests/deps
+	@$(MAKE) --no-print-directory all tests
+	@tests/soak/run.sh $(if $(SECONDS),--seconds $(SECONDS)) $(if $(SEED),--seed $(SEED))
 
 # The programs look for /etc/pair_proxy/network.conf whatever the prefix. A configuration that is there stays; uninstall
 # removes it only if it is the example still.

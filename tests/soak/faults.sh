@@ -192,8 +192,9 @@ verb_reset() { # HOST COUNT
 	on "$1" nft delete table inet soak_cut
 }
 
-verb_tx_stop() { tx_stop "$1"; }
-verb_rx_stop() { rx_stop "$1"; }
+# Without the shell's own word on who was killed.
+verb_tx_stop() { tx_stop "$1" 2>/dev/null; }
+verb_rx_stop() { rx_stop "$1" 2>/dev/null; }
 verb_tx_start() {
 	tx_open=$1
 	tx_start --capture.open="$1"

@@ -8,6 +8,7 @@
 #include <stdarg.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "content.h"
@@ -317,8 +318,14 @@ static const char *sha_text(char text[SHA_TEXT], EVP_MD_CTX *sha)
 void flow_end_report(struct flow_end *end, FILE *log, enum flow_verdict verdict, const char *format, ...)
 {
 	char sent[SHA_TEXT], received[SHA_TEXT];
+	char clock[sizeof "00:00:00"];
+	ev_tstamp now = ev_now(end->loop);
+	time_t seconds = (time_t)now;
+	struct tm utc;
 	va_list args;
 
+	gmtime_r(&seconds, &utc);
+	strftime(clock, sizeof clock, "%T", &utc);
 	va_start(args, format);
 	vfprintf(log, format, args);
 	va_end(args);
@@ -330,7 +337,8 @@ void flow_end_report(struct flow_end *end, FILE *log, enum flow_verdict verdict,
 	        sha_text(received, end->received_sha));
 	if (end->wrong_at != CONTENT_RIGHT)
 		fprintf(log, " wrong_at=%" PRIu64, end->wrong_at);
-	fprintf(log, " ms=%.0f\n", (ev_now(end->loop) - end->started_at) * 1000);
+	fprintf(log, " ms=%.0f at=%s.%03d\n", (now - end->started_at) * 1000, clock,
+	        (int)((now - (double)seconds) * 1000));
 	EVP_MD_CTX_free(end->sent_sha);
 	EVP_MD_CTX_free(end->received_sha);
 	end->sent_sha = end->received_sha = NULL;

@@ -2,8 +2,8 @@
 # soak: a pair with keys and two paths carries mixed flows for half an hour while paths flap, stripes are reset and daemons are
 # restarted. `tests/soak/run.sh --help` tells all; tests/lab/test_soak.sh is a short one.
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
-# shellcheck source=tests/lab/pair_load.sh
-. "$here/../lab/pair_load.sh"
+# shellcheck source=tests/lab/pair_paths.sh
+. "$here/../lab/pair_paths.sh"
 # shellcheck source=tests/soak/faults.sh
 . "$here/faults.sh"
 # shellcheck source=tests/soak/programs.sh
@@ -12,16 +12,15 @@ here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 . "$here/checks.sh"
 
 soak_flows=${PAIR_TESTS:-$root/build/tests}/soak_flows
-seconds=1800 seed='' rounds='' rate=8 drain_s=60 only_plan=0
+seconds=1800 seed='' rounds='' rate=8 idle_max_ms=12000 drain_s=60 only_plan=0
 stripes=12 session_timeout_ms=15000 tx_open=confirm
 flow_port=7400 closed_port=7499
-dest_ip=192.168.3.22 rx_ip=10.77.1.2
 round=0 round_kind='' rounds_end=0 soak_begun=0 client_pid=''
 
 usage() {
 	cat <<HELP
 Usage: make soak [SECONDS=1800] [SEED=N]     or     tests/soak/run.sh [--seconds N] [--seed N] [--rounds N] [--rate N]
-                                                                    [--plan]
+                                                                    [--gap MS] [--idle MS] [--plan]
 A lab of two paths of ${base_rate}bit/s, 10 and 25 ms one way, $base_loss loss, security.mode = "psk". In rounds of some minutes
 mixed flows run, $rate new ones a second: requests, uploads and downloads by half-closed connections, bulk both ways, chats,
 idle and slow ones, some that either end breaks off, and transfers of curl, nc and stream. Meanwhile paths fall silent,
@@ -39,6 +38,8 @@ second round daemons get SIGTERM or SIGKILL and start again. After each round al
               random one, which is told)
 --rounds N    default: one for each four minutes, two at least
 --rate N      new flows a second (default $rate)
+--gap MS      between two faults, on average (default $gap_ms)
+--idle MS     the longest silence of an idle flow (default $idle_max_ms)
 --plan        only shows the faults of a seed
 
 Needs root. It uses little of the machine and works in network namespaces of its own. When it fails, the logs are kept and
@@ -55,7 +56,7 @@ read_options() {
 		case $1 in
 		--help | -h) usage; exit 0 ;;
 		--plan) only_plan=1; shift; continue ;;
-		--seconds | --seed | --rounds | --rate | --drain) [ $# -ge 2 ] || die_usage "$1: expected a value" ;;
+		--seconds | --seed | --rounds | --rate | --gap | --idle) [ $# -ge 2 ] || die_usage "$1: expected a value" ;;
 		*) die_usage "$1: unknown" ;;
 		esac
 		whole_number "$1" "$2"
@@ -64,6 +65,8 @@ read_options() {
 		--seed) seed=$2 ;;
 		--rounds) rounds=$2 ;;
 		--rate) rate=$2 ;;
+		--gap) gap_ms=$2 ;;
+		--idle) idle_max_ms=$2 ;;
 		esac
 		shift 2
 	done
@@ -75,46 +78,36 @@ read_options() {
 
 # ---- the lab ------------------------------------------------------------------------------------------------------
 
-# pair.sh's has one path and a bridge.
-pair_configure() {
-	local k paths='' congestion=''
+# Paths are bound to their interfaces: their addresses may change.
+soak_configure() {
+	local k congestion=''
 	[ -z "$pair_congestion" ] || congestion="congestion = \"$pair_congestion\";"
 	for ((k = 1; k <= links; k++)); do
-		paths+="${paths:+, }{ name = \"path$k\"; remote_ip = \"10.77.$k.2\"; interface = \"eth$k\"; stripes = $((stripes / links)); $congestion }"
+		pair_paths+="${pair_paths:+, }{ name = \"link$k\"; remote_ip = \"10.77.$k.2\"; interface = \"eth$k\";
+			stripes = $((stripes / links)); $congestion }"
 	done
-	cat >"$conf" <<-END
-		stream = { dest_ip = "$dest_ip"; dest_port = 7000; };
-		dest = { recv_port = 7000; };
-		tx_proxy = {
-			local_port = 5000; rx_proxy_ip = "$rx_ip"; rx_proxy_port = 6000;
-			capture = { interfaces = ( "eth0" ); sources = ( "192.168.2.11/32" ); open = "confirm"; };
-			paths = ( $paths );
-			security = { mode = "psk"; identity = "tx1"; key_file = "$dir/key"; };
-			limits = { session_timeout_ms = $session_timeout_ms; memory_bytes = "64M"; flow_window_bytes = "4M"; };
-		};
-		rx_proxy = {
-			recv_port = 6000; $congestion
-			security = { mode = "psk"; keys = ( { identity = "tx1"; key_file = "$dir/key"; } ); };
-			limits = { session_timeout_ms = $session_timeout_ms; memory_bytes = "64M"; flow_window_bytes = "4M"; };
-		};
-	END
+	pair_limits="session_timeout_ms = $session_timeout_ms; memory_bytes = \"64M\"; flow_window_bytes = \"4M\";"
+	pair_tx_security="mode = \"psk\"; identity = \"tx1\"; key_file = \"$dir/key\";"
+	pair_rx_security="mode = \"psk\"; keys = ( { identity = \"tx1\"; key_file = \"$dir/key\"; } );"
+	pair_stripes_all=$stripes
 }
 
-# Connections that ended are forgotten in seconds, so that what is left can be seen.
+# Connections that have ended are forgotten in seconds, so that what is left can be seen. Half-closed ones have not.
 conntrack_hurries() {
-	on tx sh -c 'cd /proc/sys/net/netfilter && for state in close close_wait fin_wait last_ack max_retrans syn_recv syn_sent \
-		time_wait unacknowledged; do echo 5 >nf_conntrack_tcp_timeout_$state; done'
+	on tx sh -c 'cd /proc/sys/net/netfilter && for state in close last_ack time_wait; do
+		echo 5 >nf_conntrack_tcp_timeout_$state
+	done'
 }
 
 soak_begin() {
 	pair_begin soak
 	[ -x "$soak_flows" ] || { not_ok soak "$soak_flows is missing: make tests"; exit 1; }
 	trap soak_clean EXIT
-	pair_lab --links $links --rate $base_rate --delay 10ms --loss $base_loss --queue 200000 --link '2 delay=25ms'
+	paths_lab $links --rate $base_rate --delay 10ms --loss $base_loss --queue 200000 --link '2 delay=25ms'
 	conntrack_hurries
 	"$bin/tx_proxy" --make-key="$dir/key" || exit 1
-	pair_configure
-	rx_start && tx_start && tx_connected $stripes && rules up || exit 1
+	soak_configure
+	pair_start
 	serve flows dest $flow_port "$soak_flows" server $flow_port "$dir/server.log"
 	server_pid=$started
 	programs_serve
@@ -155,7 +148,7 @@ round_run() {
 	[ "$storm" -ge 5 ] || storm=5
 	faults_plan "$storm" "$round_kind"
 	start client source "$soak_flows" client $dest_ip $flow_port $closed_port $((seed * 1000 + round)) $((round * 1000000)) "$storm" \
-		$drain_s "$rate" 150 "$dir/client.log" "$dir/status"
+		$drain_s "$rate" "$idle_max_ms" 150 "$dir/client.log" "$dir/status"
 	client_pid=$started
 	programs_begin
 	faults_carry_out progress
