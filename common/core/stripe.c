@@ -2,6 +2,17 @@
 
 #include <assert.h>
 
+enum { LOWAT_MIN_BYTES = 32 * 1024, LOWAT_MAX_BYTES = 2 * 1024 * 1024, WAKEUP_US = 10000 };
+
+uint32_t stripe_lowat_bytes(uint64_t pacing_Bps)
+{
+	uint64_t bytes = pacing_Bps * WAKEUP_US / 1000000 * 2;
+
+	if (bytes < LOWAT_MIN_BYTES)
+		bytes = LOWAT_MIN_BYTES;
+	return bytes < LOWAT_MAX_BYTES ? (uint32_t)bytes : LOWAT_MAX_BYTES;
+}
+
 uint64_t stripe_backlog_bytes(const struct stripe *stripe)
 {
 	return stripe->output_bytes + stripe->info.notsent_bytes;

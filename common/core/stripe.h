@@ -80,6 +80,12 @@ struct stripe {
 /* Bytes waiting in the ring and the kernel that were not sent yet. */
 uint64_t stripe_backlog_bytes(const struct stripe *stripe);
 
+/* How many bytes a socket should hold that were not sent yet, for the rate at which its kernel sends: what leaves
+ * within two of the loop's wakeups (the kernel wakes it when half of that is gone). More cannot be recalled when another
+ * stripe could take it sooner; with less the stripe runs dry between two wakeups, counts as application-limited, and
+ * BBR then never ends its start-up (tcp_rate.c). */
+uint32_t stripe_lowat_bytes(uint64_t pacing_Bps);
+
 /* Whether a frame with `pages` slices can be put in. */
 bool stripe_output_fits(const struct stripe *stripe, unsigned pages);
 /* Puts in `len` ≤ STRIPE_OUTPUT_INLINE bytes, copied. */

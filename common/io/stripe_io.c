@@ -14,12 +14,6 @@
 #include "sockaddr.h"
 
 enum {
-	LOWAT_MIN_BYTES = 32 * 1024,
-	LOWAT_MAX_BYTES = 2 * 1024 * 1024,
-	/* What may be unsent: twice what is sent in this time, for the kernel wakes us when half of it is gone. A
-	 * stripe that runs dry between two wakeups counts as application-limited, and BBR then never ends its start-up
-	 * (tcp_rate.c). */
-	LOWAT_US = 10000,
 	INFO_AGE_MAX_US = 500,
 	SLICES = 64,
 	PLACED_SLICES = 8,
@@ -131,17 +125,13 @@ static uint32_t scaled(uint64_t count, uint64_t unit)
  * matters. */
 static void adapt_lowat(struct stripe_io *io)
 {
-	uint64_t bytes = io->pacing_Bps * LOWAT_US / 1000000 * 2;
+	uint32_t bytes = stripe_lowat_bytes(io->pacing_Bps);
 
-	if (bytes < LOWAT_MIN_BYTES)
-		bytes = LOWAT_MIN_BYTES;
-	if (bytes > LOWAT_MAX_BYTES)
-		bytes = LOWAT_MAX_BYTES;
 	if (io->lowat_bytes && bytes < (uint64_t)io->lowat_bytes * 2 && bytes > io->lowat_bytes / 2)
 		return;
 	if (bytes == io->lowat_bytes)
 		return;
-	io->lowat_bytes = (uint32_t)bytes;
+	io->lowat_bytes = bytes;
 	sock_set(io->watcher.fd, IPPROTO_TCP, TCP_NOTSENT_LOWAT, (int)bytes);
 }
 

@@ -101,7 +101,7 @@ static void report(struct sim_conn *conn, unsigned side)
 	struct stripe_info info;
 	uint32_t room = sim_pipe_room(&conn->pipes[side]);
 
-	sim_pipe_info(&conn->pipes[side], &info, conn->sim->now_us);
+	sim_pipe_info(&conn->pipes[side], &info);
 	room = room > stripe->output_bytes ? room - (uint32_t)stripe->output_bytes : 0;
 	session_stripe_info(stripe, &info, room, conn->sim->now_us);
 }
@@ -324,7 +324,8 @@ struct sim *sim_new(const struct sim_config *config)
 			sim->links[p][side] = (struct sim_link){.rate_Bps = path->rate_Bps,
 			                                        .delay_us = path->delay_us,
 			                                        .queue_bytes = path->queue_bytes,
-			                                        .loss_ppm = path->loss_ppm};
+			                                        .loss_ppm = path->loss_ppm,
+			                                        .congestion = path->congestion};
 		for (unsigned i = 0; i < path->stripes; i++)
 			sim->redial_us[p][i] = sim->now_us + 1;
 	}
@@ -451,7 +452,7 @@ static void run_conn(struct sim_conn *conn)
 		bool retry = due(conn->retry_us[side], sim->now_us);
 		if (retry || (writable && conn->stripes[side]->output_bytes && !conn->retry_us[side]))
 			write_out(conn, side);
-		if (retry || (writable && sim_pipe_room(&conn->pipes[side]) >= conn->pipes[side].lowat_bytes / 2)) {
+		if (retry || (writable && sim_pipe_room(&conn->pipes[side]) >= sim_pipe_lowat(&conn->pipes[side]) / 2)) {
 			report(conn, side);
 			sim->hosts[side].dirty = true;
 		}

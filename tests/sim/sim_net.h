@@ -46,6 +46,7 @@ struct sim_path {
 	uint32_t delay_us; /* one way */
 	uint32_t queue_bytes;
 	uint32_t loss_ppm; /* of segments */
+	enum sim_congestion congestion;
 	bool backup;
 	uint8_t budget; /* 1 + reinject_percent; 0: 100 percent */
 };

@@ -5,7 +5,19 @@
 
 #include "../unit/unit_random.h"
 
-enum { RTO_MIN_US = 200000, INITIAL_SEGMENTS = 10, MILLION = 1000000 };
+enum {
+	RTO_MIN_US = 200000,
+	TAIL_MIN_US = 10000,
+	BACKOFF_MAX = 6,
+	INITIAL_SEGMENTS = 10,
+	WINDOW_MIN_SEGMENTS = 4,
+	MILLION = 1000000
+};
+
+/* Phases of SIM_BBR: start-up, drain, and from PROBE on the eight steps of the gain cycle. Gains in per mille. */
+enum { STARTUP, DRAIN, PROBE, PROBE_STEPS = 8 };
+static const unsigned pacing_gain[] = {2885, 347, 1250, 750, 1000, 1000, 1000, 1000, 1000, 1000};
+enum { STARTUP_WINDOW_GAIN = 2885, WINDOW_GAIN = 2000, FULL_ROUNDS = 3 };
 
 bool sim_pipe_init(struct sim_pipe *pipe, struct sim_link *link, uint64_t *seed, uint32_t ring_bytes, uint32_t mss)
 {
@@ -15,7 +27,9 @@ bool sim_pipe_init(struct sim_pipe *pipe, struct sim_link *link, uint64_t *seed,
 	                          .mss = mss,
 	                          .cwnd = INITIAL_SEGMENTS * (uint64_t)mss,
 	                          .ssthresh = UINT64_MAX};
-	pipe->lowat_bytes = mss < 16384 ? 16384 : 2 * mss;
+	/* The handshake has measured it. */
+	pipe->srtt_us = pipe->rtt_min_us = 2 * link->delay_us;
+	pipe->rttvar_us = link->delay_us;
 	pipe->ring = malloc(ring_bytes);
 	return pipe->ring;
 }
@@ -25,6 +39,8 @@ void sim_pipe_fini(struct sim_pipe *pipe)
 	free(pipe->ring);
 	pipe->ring = NULL;
 }
+
+/* --- The sender's socket ------------------------------------------------------------------------------------------*/
 
 size_t sim_pipe_write(struct sim_pipe *pipe, const uint8_t *bytes, size_t len)
 {
@@ -43,21 +59,33 @@ size_t sim_pipe_write(struct sim_pipe *pipe, const uint8_t *bytes, size_t len)
 	return len;
 }
 
+/* What Linux calls the pacing rate, whether it paces or not. */
+static uint64_t pacing_Bps(const struct sim_pipe *pipe)
+{
+	uint64_t rtt_us = pipe->srtt_us ? pipe->srtt_us : 1;
+
+	if (pipe->pacing_Bps)
+		return pipe->pacing_Bps;
+	return pipe->cwnd * MILLION / rtt_us * (pipe->cwnd < pipe->ssthresh / 2 ? 20 : 12) / 10;
+}
+
+uint32_t sim_pipe_lowat(const struct sim_pipe *pipe)
+{
+	uint32_t bytes = stripe_lowat_bytes(pacing_Bps(pipe));
+
+	return bytes < 2 * pipe->mss ? 2 * pipe->mss : bytes;
+}
+
 uint32_t sim_pipe_room(const struct sim_pipe *pipe)
 {
-	uint64_t unsent = pipe->written - pipe->sent;
+	uint64_t unsent = pipe->written - pipe->sent, lowat = sim_pipe_lowat(pipe);
 	uint64_t space = pipe->ring_bytes - (pipe->written - pipe->acked);
-	uint64_t room = unsent < pipe->lowat_bytes ? pipe->lowat_bytes - unsent : 0;
+	uint64_t room = unsent < lowat ? lowat - unsent : 0;
 
 	return (uint32_t)(room < space ? room : space);
 }
 
-static bool in_recovery(const struct sim_pipe *pipe, uint64_t now_us)
-{
-	return pipe->recovery_end > pipe->acked && now_us >= pipe->recovery_known_us;
-}
-
-void sim_pipe_info(const struct sim_pipe *pipe, struct stripe_info *info, uint64_t now_us)
+void sim_pipe_info(const struct sim_pipe *pipe, struct stripe_info *info)
 {
 	*info = (struct stripe_info){.srtt_us = pipe->srtt_us,
 	                             .cwnd_bytes = (uint32_t)(pipe->cwnd < UINT32_MAX ? pipe->cwnd : UINT32_MAX),
@@ -67,63 +95,107 @@ void sim_pipe_info(const struct sim_pipe *pipe, struct stripe_info *info, uint64
 	                             .acked_bytes = pipe->acked,
 	                             .sent_segments = pipe->segments_sent,
 	                             .lost_segments = pipe->segments_lost,
-	                             .in_recovery = in_recovery(pipe, now_us)};
+	                             .in_recovery = pipe->recovery_end > pipe->acked};
 }
 
-static struct sim_segment *segment_at(struct sim_pipe *pipe, uint32_t i)
+/* --- Segments -----------------------------------------------------------------------------------------------------*/
+
+static struct sim_segment *segment_at(struct sim_pipe *pipe, uint64_t number)
 {
-	return &pipe->segments[(pipe->first + i) % SIM_SEGMENTS];
+	return &pipe->segments[number % SIM_SEGMENTS];
 }
 
-static void halve(struct sim_pipe *pipe, uint64_t known_us)
+static uint64_t rto_us(const struct sim_pipe *pipe)
 {
-	if (pipe->recovery_end > pipe->acked)
-		return; /* once a window */
-	pipe->recovery_end = pipe->sent;
-	pipe->recovery_known_us = known_us;
-	pipe->ssthresh = pipe->cwnd / 2 < 4ull * pipe->mss ? 4ull * pipe->mss : pipe->cwnd / 2;
-	pipe->cwnd = pipe->ssthresh;
+	uint64_t us = pipe->srtt_us + 4 * (uint64_t)pipe->rttvar_us;
+
+	return (us < RTO_MIN_US ? RTO_MIN_US : us) << pipe->backoff;
 }
 
-/* One segment through the link: sets when it arrives, repairs of a loss included. */
-static void pass_link(struct sim_pipe *pipe, struct sim_segment *segment, uint32_t len, uint64_t now_us)
+/* One segment, for the first time or again, through the link. */
+static void pass_link(struct sim_pipe *pipe, struct sim_segment *segment, uint64_t now_us)
 {
 	struct sim_link *link = pipe->link;
 	uint64_t start_us = link->free_us > now_us ? link->free_us : now_us;
-	uint64_t round_trip_us = start_us - now_us + 2 * (uint64_t)link->delay_us;
 	bool lost = (start_us - now_us) * link->rate_Bps / MILLION > link->queue_bytes;
 
-	if (!lost)
-		link->free_us = start_us + len * (uint64_t)MILLION / link->rate_Bps + 1;
-	segment->arrival_us = link->free_us + link->delay_us;
-	lost = lost || unit_chance(pipe->seed, link->loss_ppm, MILLION);
-	pipe->segments_sent++;
-	for (uint64_t wait_us = round_trip_us; lost; wait_us = wait_us < RTO_MIN_US ? RTO_MIN_US : 2 * wait_us) {
-		pipe->segments_sent++;
-		pipe->segments_lost++;
-		segment->arrival_us += wait_us;
-		halve(pipe, now_us + round_trip_us);
+	if (!lost) {
+		link->free_us = start_us + segment->len * (uint64_t)MILLION / link->rate_Bps + 1;
 		lost = unit_chance(pipe->seed, link->loss_ppm, MILLION);
 	}
+	if (!pipe->in_flight)
+		pipe->sacked_us = now_us;
+	segment->sent_us = now_us;
+	segment->rate_bytes = pipe->sacked_bytes;
+	segment->rate_us = pipe->sacked_us;
+	segment->arrival_us = lost ? UINT64_MAX : link->free_us + link->delay_us;
+	segment->known_us = link->free_us + 2 * (uint64_t)link->delay_us;
+	if (lost) {
+		uint64_t tail_us = 2 * (uint64_t)pipe->srtt_us < TAIL_MIN_US ? TAIL_MIN_US : 2 * (uint64_t)pipe->srtt_us;
+		segment->known_us = now_us + (segment->repaired ? rto_us(pipe) : tail_us);
+	}
+	pipe->in_flight += segment->len;
+	pipe->segments_sent++;
+	if (pipe->link->congestion == SIM_BBR && pipe->pacing_Bps) {
+		uint64_t from_us = pipe->next_send_us > now_us ? pipe->next_send_us : now_us;
+		pipe->next_send_us = from_us + segment->len * (uint64_t)MILLION / pipe->pacing_Bps;
+	}
+}
+
+static bool has_new(const struct sim_pipe *pipe)
+{
+	return pipe->sent < pipe->written && pipe->end - pipe->first < SIM_SEGMENTS;
+}
+
+/* Others are in `repairs`. */
+static bool sent_once(const struct sim_segment *segment)
+{
+	return !segment->repaired && segment->arrival_us != UINT64_MAX;
+}
+
+/* Lost, known to be, and not sent again yet. */
+static bool waits(const struct sim_segment *segment)
+{
+	return segment->known_us == UINT64_MAX;
+}
+
+static bool any_waits(const struct sim_pipe *pipe)
+{
+	for (uint32_t i = 0; i < pipe->repair_count; i++)
+		if (waits(&pipe->segments[pipe->repairs[i] % SIM_SEGMENTS]))
+			return true;
+	return false;
+}
+
+static bool may_send(const struct sim_pipe *pipe, uint64_t now_us)
+{
+	return pipe->in_flight < pipe->cwnd && pipe->next_send_us <= now_us;
 }
 
 static void transmit(struct sim_pipe *pipe, uint64_t now_us)
 {
-	while (pipe->sent < pipe->written && pipe->sent - pipe->acked < pipe->cwnd && pipe->count < SIM_SEGMENTS) {
-		uint64_t left = pipe->written - pipe->sent;
-		uint32_t len = left < pipe->mss ? (uint32_t)left : pipe->mss;
-		struct sim_segment *segment = segment_at(pipe, pipe->count);
-		uint64_t after_us = pipe->count ? segment_at(pipe, pipe->count - 1)->arrival_us : 0;
-
-		pipe->sent += len;
-		segment->end = pipe->sent;
-		segment->sent_us = now_us;
-		pass_link(pipe, segment, len, now_us);
-		if (segment->arrival_us < after_us)
-			segment->arrival_us = after_us;
-		segment->ack_us = segment->arrival_us + pipe->link->delay_us;
-		pipe->count++;
+	for (uint32_t i = 0; i < pipe->repair_count && may_send(pipe, now_us); i++) {
+		struct sim_segment *segment = segment_at(pipe, pipe->repairs[i]);
+		if (!waits(segment))
+			continue;
+		segment->repaired = true;
+		pipe->segments_lost++;
+		pass_link(pipe, segment, now_us);
 	}
+	while (has_new(pipe) && may_send(pipe, now_us)) {
+		uint64_t left = pipe->written - pipe->sent;
+		struct sim_segment *segment = segment_at(pipe, pipe->end);
+
+		*segment = (struct sim_segment){.len = left < pipe->mss ? (uint32_t)left : pipe->mss};
+		pipe->sent += segment->len;
+		segment->end = pipe->sent;
+		pass_link(pipe, segment, now_us);
+		if (segment->arrival_us == UINT64_MAX)
+			pipe->repairs[pipe->repair_count++] = pipe->end;
+		pipe->end++;
+	}
+	while (pipe->fresh < pipe->end && !sent_once(segment_at(pipe, pipe->fresh)))
+		pipe->fresh++;
 }
 
 uint64_t sim_pipe_next_us(const struct sim_pipe *pipe)
@@ -132,49 +204,186 @@ uint64_t sim_pipe_next_us(const struct sim_pipe *pipe)
 
 	if (pipe->frozen)
 		return UINT64_MAX;
-	if (pipe->sent < pipe->written && pipe->sent - pipe->acked < pipe->cwnd && pipe->count < SIM_SEGMENTS)
-		return 0;
-	if (pipe->count)
-		next_us = pipe->segments[pipe->first].ack_us;
-	if (pipe->arrived < pipe->count) {
-		uint64_t us = pipe->segments[(pipe->first + pipe->arrived) % SIM_SEGMENTS].arrival_us;
+	if (pipe->in_flight < pipe->cwnd && (has_new(pipe) || any_waits(pipe)))
+		next_us = pipe->next_send_us;
+	if (pipe->fresh < pipe->end) {
+		const struct sim_segment *segment = &pipe->segments[pipe->fresh % SIM_SEGMENTS];
+		next_us = segment->known_us < next_us ? segment->known_us : next_us;
+	}
+	for (uint32_t i = 0; i < pipe->repair_count; i++) {
+		const struct sim_segment *segment = &pipe->segments[pipe->repairs[i] % SIM_SEGMENTS];
+		next_us = segment->known_us < next_us ? segment->known_us : next_us;
+	}
+	if (pipe->arrived < pipe->end) {
+		uint64_t us = pipe->segments[pipe->arrived % SIM_SEGMENTS].arrival_us;
 		next_us = us < next_us ? us : next_us;
 	}
 	return next_us;
 }
 
-static void measure(struct sim_pipe *pipe, const struct sim_segment *segment, uint64_t now_us)
-{
-	uint32_t rtt_us = (uint32_t)(segment->ack_us - segment->sent_us);
+/* --- Congestion control -------------------------------------------------------------------------------------------*/
 
-	pipe->srtt_us = pipe->srtt_us ? (7 * pipe->srtt_us + rtt_us) / 8 : rtt_us;
-	if (now_us - pipe->rate_from_us > pipe->srtt_us) {
-		if (pipe->rate_from_us)
-			pipe->rate_Bps =
-			        (pipe->acked - pipe->rate_from_bytes) * MILLION / (now_us - pipe->rate_from_us);
-		pipe->rate_from_us = now_us;
-		pipe->rate_from_bytes = pipe->acked;
+static uint64_t best_Bps(const struct sim_pipe *pipe)
+{
+	uint64_t best = 0;
+
+	for (unsigned i = 0; i < SIM_ROUNDS; i++)
+		best = pipe->round_Bps[i] > best ? pipe->round_Bps[i] : best;
+	return best;
+}
+
+static void bbr_phase(struct sim_pipe *pipe, bool new_round, uint64_t now_us)
+{
+	uint64_t best = best_Bps(pipe);
+	unsigned old = pipe->phase;
+
+	if (pipe->phase == STARTUP && new_round) {
+		pipe->full_rounds = best >= pipe->full_Bps * 5 / 4 ? 0 : pipe->full_rounds + 1;
+		if (!pipe->full_rounds)
+			pipe->full_Bps = best;
+		if (pipe->full_rounds >= FULL_ROUNDS)
+			pipe->phase = DRAIN;
+	} else if (pipe->phase == DRAIN && pipe->in_flight <= best * pipe->rtt_min_us / MILLION) {
+		pipe->phase = PROBE + 2 + (unsigned)unit_below(pipe->seed, PROBE_STEPS - 2);
+	} else if (pipe->phase >= PROBE && now_us - pipe->phase_us > pipe->rtt_min_us) {
+		pipe->phase = PROBE + (pipe->phase - PROBE + 1) % PROBE_STEPS;
 	}
+	if (pipe->phase != old)
+		pipe->phase_us = now_us;
+}
+
+static void bbr_on_sack(struct sim_pipe *pipe, const struct sim_segment *segment, uint64_t sample_Bps, uint64_t now_us)
+{
+	bool new_round = segment->rate_bytes >= pipe->round_end_bytes;
+
+	if (new_round) {
+		pipe->round_end_bytes = pipe->sacked_bytes;
+		pipe->round = (pipe->round + 1) % SIM_ROUNDS;
+		/* A pause measures nothing, and makes nothing old. */
+		pipe->round_Bps[pipe->round] = has_new(pipe) ? 0 : best_Bps(pipe);
+	}
+	if (sample_Bps > pipe->round_Bps[pipe->round])
+		pipe->round_Bps[pipe->round] = sample_Bps;
+	bbr_phase(pipe, new_round && has_new(pipe), now_us);
+	uint64_t best = best_Bps(pipe);
+	uint64_t gain = pipe->phase < PROBE ? STARTUP_WINDOW_GAIN : WINDOW_GAIN;
+	uint64_t target = best * pipe->rtt_min_us / MILLION * gain / 1000 + 3ull * pipe->mss;
+	uint64_t least = WINDOW_MIN_SEGMENTS * (uint64_t)pipe->mss;
+	pipe->cwnd += segment->len;
+	if (pipe->phase != STARTUP && pipe->cwnd > target)
+		pipe->cwnd = target;
+	pipe->cwnd = pipe->cwnd < least ? least : pipe->cwnd;
+	pipe->pacing_Bps = best * pacing_gain[pipe->phase] / 1000 + 1;
+}
+
+static void reno_on_sack(struct sim_pipe *pipe, const struct sim_segment *segment)
+{
+	/* A window that is not used does not grow. */
+	if (pipe->recovery_end > pipe->acked || (pipe->in_flight + segment->len) * 2 < pipe->cwnd)
+		return;
+	if (pipe->cwnd < pipe->ssthresh)
+		pipe->cwnd += segment->len;
+	else if (pipe->in_flight + segment->len + pipe->mss >= pipe->cwnd)
+		pipe->cwnd += (uint64_t)segment->len * pipe->mss / pipe->cwnd + 1;
+}
+
+static void on_loss(struct sim_pipe *pipe, bool timeout)
+{
+	uint64_t least = WINDOW_MIN_SEGMENTS * (uint64_t)pipe->mss;
+
+	if (pipe->link->congestion == SIM_RENO && (pipe->recovery_end <= pipe->acked || timeout)) {
+		pipe->ssthresh = pipe->cwnd * 7 / 10 < least ? least : pipe->cwnd * 7 / 10;
+		pipe->cwnd = timeout ? pipe->mss : pipe->ssthresh;
+	}
+	if (pipe->recovery_end <= pipe->acked)
+		pipe->recovery_end = pipe->sent;
+	if (timeout && pipe->backoff < BACKOFF_MAX)
+		pipe->backoff++;
+}
+
+/* --- What the sender learns ---------------------------------------------------------------------------------------*/
+
+static void measure_rtt(struct sim_pipe *pipe, uint32_t rtt_us)
+{
+	uint32_t error_us = rtt_us > pipe->srtt_us ? rtt_us - pipe->srtt_us : pipe->srtt_us - rtt_us;
+
+	pipe->rttvar_us = (3 * pipe->rttvar_us + error_us) / 4;
+	pipe->srtt_us = pipe->srtt_us ? (7 * pipe->srtt_us + rtt_us) / 8 : rtt_us;
+	if (!pipe->rtt_min_us || rtt_us < pipe->rtt_min_us)
+		pipe->rtt_min_us = rtt_us;
+}
+
+static void learn_lost(struct sim_pipe *pipe, struct sim_segment *segment, bool timeout)
+{
+	pipe->in_flight -= segment->len;
+	segment->known_us = UINT64_MAX;
+	on_loss(pipe, timeout);
+}
+
+static void on_sack(struct sim_pipe *pipe, struct sim_segment *segment, uint64_t now_us)
+{
+	segment->sacked = true;
+	pipe->in_flight -= segment->len;
+	pipe->sacked_bytes += segment->len;
+	pipe->sacked_us = now_us;
+	pipe->backoff = 0;
+	if (!segment->repaired)
+		measure_rtt(pipe, (uint32_t)(now_us - segment->sent_us));
+	uint64_t interval_us = now_us - segment->rate_us;
+	if (interval_us < pipe->rtt_min_us)
+		interval_us = pipe->rtt_min_us;
+	uint64_t sample_Bps = (pipe->sacked_bytes - segment->rate_bytes) * MILLION / (interval_us ? interval_us : 1);
+	/* As tcp_rate_gen: what an idle application left of the rate says nothing, unless it is more. */
+	if (has_new(pipe) || sample_Bps > pipe->rate_Bps)
+		pipe->rate_Bps = sample_Bps;
+	if (pipe->link->congestion == SIM_BBR)
+		bbr_on_sack(pipe, segment, sample_Bps, now_us);
+	else
+		reno_on_sack(pipe, segment);
+	for (uint32_t i = 0; i < pipe->repair_count; i++) {
+		struct sim_segment *other = segment_at(pipe, pipe->repairs[i]);
+		if (other->arrival_us == UINT64_MAX && !waits(other) && other->sent_us < segment->sent_us)
+			learn_lost(pipe, other, false);
+	}
+}
+
+static bool learn(struct sim_pipe *pipe, uint64_t now_us)
+{
+	bool any = false;
+
+	for (; pipe->fresh < pipe->end; pipe->fresh++) {
+		struct sim_segment *segment = segment_at(pipe, pipe->fresh);
+		if (!sent_once(segment))
+			continue;
+		if (segment->known_us > now_us)
+			break;
+		on_sack(pipe, segment, now_us);
+		any = true;
+	}
+	uint32_t kept = 0;
+	for (uint32_t i = 0; i < pipe->repair_count; i++) {
+		struct sim_segment *segment = segment_at(pipe, pipe->repairs[i]);
+		bool due = !waits(segment) && segment->known_us <= now_us;
+		if (due && segment->arrival_us == UINT64_MAX)
+			learn_lost(pipe, segment, segment->repaired); /* else it is the tail's probe */
+		else if (due)
+			on_sack(pipe, segment, now_us);
+		any = any || due;
+		if (!segment->sacked)
+			pipe->repairs[kept++] = pipe->repairs[i];
+	}
+	pipe->repair_count = kept;
+	return any;
 }
 
 bool sim_pipe_run(struct sim_pipe *pipe, uint64_t now_us)
 {
-	bool any = false;
-
 	if (pipe->frozen)
 		return false;
-	while (pipe->arrived && pipe->segments[pipe->first].ack_us <= now_us) {
-		const struct sim_segment *segment = &pipe->segments[pipe->first];
-		uint64_t len = segment->end - pipe->acked;
-
-		pipe->acked = segment->end;
-		if (pipe->recovery_end <= pipe->acked)
-			pipe->cwnd += pipe->cwnd < pipe->ssthresh ? len : len * pipe->mss / pipe->cwnd + 1;
-		measure(pipe, segment, now_us);
-		pipe->first = (pipe->first + 1) % SIM_SEGMENTS;
-		pipe->arrived--;
-		pipe->count--;
-		any = true;
+	bool any = learn(pipe, now_us);
+	while (pipe->first < pipe->arrived && segment_at(pipe, pipe->first)->sacked) {
+		pipe->acked = segment_at(pipe, pipe->first)->end;
+		pipe->first++;
 	}
 	if (pipe->cwnd > pipe->ring_bytes)
 		pipe->cwnd = pipe->ring_bytes;
@@ -182,14 +391,16 @@ bool sim_pipe_run(struct sim_pipe *pipe, uint64_t now_us)
 	return any;
 }
 
+/* --- The receiver's end -------------------------------------------------------------------------------------------*/
+
 size_t sim_pipe_arrived(const struct sim_pipe *pipe, uint64_t now_us, const uint8_t **bytes)
 {
 	uint64_t end = pipe->delivered;
 	size_t at = pipe->delivered & (pipe->ring_bytes - 1);
 
-	for (uint32_t i = pipe->arrived; !pipe->frozen && i < pipe->count; i++) {
-		const struct sim_segment *segment = &pipe->segments[(pipe->first + i) % SIM_SEGMENTS];
-		if (segment->arrival_us > now_us)
+	for (uint64_t i = pipe->arrived; !pipe->frozen && i < pipe->end; i++) {
+		const struct sim_segment *segment = &pipe->segments[i % SIM_SEGMENTS];
+		if (segment->arrival_us > now_us || segment->arrival_us == UINT64_MAX)
 			break;
 		end = segment->end;
 	}
@@ -200,6 +411,6 @@ size_t sim_pipe_arrived(const struct sim_pipe *pipe, uint64_t now_us, const uint
 void sim_pipe_taken(struct sim_pipe *pipe, size_t len)
 {
 	pipe->delivered += len;
-	while (pipe->arrived < pipe->count && segment_at(pipe, pipe->arrived)->end <= pipe->delivered)
+	while (pipe->arrived < pipe->end && segment_at(pipe, pipe->arrived)->end <= pipe->delivered)
 		pipe->arrived++;
 }
