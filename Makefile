@@ -107,6 +107,7 @@ $(TST)/io/test_syn_parse: $(OBJ)/tx_proxy/syn_parse.o
 $(TST)/io/test_conn: $(OBJ)/tx_proxy/conn.o
 $(TST)/io/test_access: $(OBJ)/rx_proxy/access.o
 $(TST)/io/test_access: LDLIBS += $(LIBIO) $(IO_LIBS)
+$(TST)/io/test_link_table $(TST)/io/test_link_watch: LDLIBS += $(call pkg_libs,libmnl)
 PROBE_OBJ := $(addprefix $(OBJ)/,tests/lab/intercept_probe.o $(addprefix tx_proxy/,intercept.o rules.o rules_system.o syn_parse.o))
 $(TST)/lab/intercept_probe: $(PROBE_OBJ) $(LIBIO) $(LIBCORE)
 	$(call link,$(CAPTURE_LIBS) $(IO_LIBS))
