@@ -1,22 +1,28 @@
-/* dialler: keeps every stripe of every path connected to rx_proxy.
+/* dialler: keeps every stripe of every path connected to rx_proxy, as far as this machine's network allows.
  *
- * Each stripe is dialled on its own: connect from the path's address, device and mark with its congestion control;
- * given to the session once connected, and authenticated where there is a key; closed if the WELCOME does not come;
- * dialled again after a pause that grows from 100 ms to 5 s while it fails, each pause with a random part so that
- * stripes and proxies do not return all at once. No path is special: any may be the first, the last, or missing.
+ * Each stripe is dialled on its own (dial.h). No path is special: any may be the first, the last, or missing.
+ *
+ * It follows the machine's interfaces, addresses and routes. When what a path is bound to comes, its stripes are
+ * dialled at once; when it goes, they are closed at once, and so is a stripe whose own address goes: what they carried
+ * goes on by others. A path that is bound to nothing is dialled when a route to its remote is added. And where one
+ * stripe of a path gets through after all were gone, the others follow without waiting out their pauses.
  */
 #ifndef TX_PROXY_DIALLER_H
 #define TX_PROXY_DIALLER_H
 
 #include "../common/io/conf.h"
+#include "../common/io/link_watch.h"
 #include "../common/io/runner.h"
 #include "../common/io/transport.h"
 
 struct dialler;
 
-/* Starts to dial with the loop. `conf` and `security` (NULL: plain) must outlive it. NULL: no memory. */
+/* Starts to dial with the loop. `conf`, `security` (NULL: plain) and `watch` (NULL: the machine is not followed; not
+ * started yet) must outlive it. NULL: no memory. */
 struct dialler *dialler_new(struct runner *runner, struct session *session, const struct conf_tx *conf,
-                            struct transport_security *security);
+                            struct transport_security *security, struct link_watch *watch);
+/* For struct session_ops.event: every event of the session. */
+void dialler_note(struct dialler *dialler, const struct session_event_info *info);
 /* The session must have been freed before, and nothing may be deferred in the runner. Closes every socket. */
 void dialler_free(struct dialler *dialler);
 

@@ -10,6 +10,7 @@
 
 #include "../common/io/cmdline.h"
 #include "../common/io/daemon.h"
+#include "../common/io/link_watch.h"
 #include "../common/io/listener.h"
 #include "../common/io/log.h"
 #include "../common/io/privs.h"
@@ -32,6 +33,7 @@ struct tx_proxy {
 	struct session_config config;
 	struct runner_session entry;
 	struct transport_security *security; /* NULL: none */
+	struct link_watch *links;            /* NULL: not to be had */
 	struct dialler *dialler;
 };
 
@@ -53,6 +55,7 @@ static void on_event(void *user, const struct session_event_info *info)
 	struct tx_proxy *tx = proxy_of(user);
 
 	session_log_event(info, tx->config.id, path_name((void *)(uintptr_t)tx->conf, info->path));
+	dialler_note(tx->dialler, info);
 }
 
 static const struct session_ops session_ops = {
@@ -121,6 +124,15 @@ static void open_sockets(struct tx_proxy *tx)
 		           err == -EBUSY ? "another process has it; choose another capture.queue" : strerror(-err));
 }
 
+/* Without it all goes on: what comes back is found by dialling again and again, what goes by its silence. */
+static void watch_links(struct tx_proxy *tx)
+{
+	int err = link_watch_open(&tx->links);
+
+	if (err)
+		log_event(LOG_LEVEL_WARN, "links_unwatched", "error=\"%s\"", strerror(-err));
+}
+
 static void start_session(struct tx_proxy *tx)
 {
 	const struct conf_limits *limits = &tx->conf->limits;
@@ -139,7 +151,7 @@ static void start_session(struct tx_proxy *tx)
 		daemon_die(1, "out of memory");
 	tx->capture.session = tx->entry.session;
 	runner_add(&tx->runner, &tx->entry);
-	tx->dialler = dialler_new(&tx->runner, tx->entry.session, tx->conf, tx->security);
+	tx->dialler = dialler_new(&tx->runner, tx->entry.session, tx->conf, tx->security, tx->links);
 	if (!tx->dialler)
 		daemon_die(1, "out of memory");
 }
@@ -152,6 +164,7 @@ static void finish(struct tx_proxy *tx)
 	runner_remove(&tx->runner, &tx->entry);
 	session_free(tx->entry.session);
 	dialler_free(tx->dialler);
+	link_watch_close(tx->links);
 	listener_close(&tx->listener);
 	intercept_close(tx->capture.intercept);
 	capture_fini(&tx->capture);
@@ -185,6 +198,7 @@ static void run(struct tx_proxy *tx)
 		daemon_die(1, "cannot start: %s", strerror(-err));
 	read_key(tx);
 	open_sockets(tx);
+	watch_links(tx);
 	/* A verdict needs CAP_NET_ADMIN as long as there are verdicts; marks, devices and foreign addresses need
 	 * CAP_NET_RAW. */
 	err = privs_drop(PRIVS_CAP(CAP_NET_ADMIN) | PRIVS_CAP(CAP_NET_RAW));
