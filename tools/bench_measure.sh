@@ -122,10 +122,10 @@ look_inside() {
 	cp -- "$work/rx_proxy.log" "$keep/$name.rx.log"
 }
 
-# As iperf_once, but measured again, twice at most, where the link's process or the daemons did not get their time.
+# As iperf_once, but measured again, $repeats times at most, where the link's process or the daemons did not get their time.
 iperf_measure() {
 	local try
-	for ((try = 0; try < 3; try++)); do
+	for ((try = 0; try <= repeats; try++)); do
 		iperf_once "$@"
 		awk -v late="$late_us" -v wait="$wait_share" -v late_max="$late_max_us" -v wait_max="$wait_max_share" \
 			'BEGIN { exit !(late <= late_max && wait <= wait_max) }' && return

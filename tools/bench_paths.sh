@@ -2,6 +2,8 @@
 # shellcheck shell=bash disable=SC2154,SC2034
 
 stripes_per_path=8
+# Two links beside two daemons and the ends of the flow: on two cores they wait for one another.
+paths_wait_max_share=25
 
 # A path of a row is the text "MBIT_S RTT_MS LOSS_PERCENT CONGESTION"; link k of the lab is path k's.
 path_field() { cut -d' ' -f"$2" <<<"$1"; }
@@ -162,8 +164,7 @@ ratio_of() { awk -v a="$1" -v b="$2" 'BEGIN { printf "%.3f", (b > 0 ? a / b : 0)
 # Arguments: direction, title, share, "sum" or "best" (of what the paths reach alone, the share's base), paths.
 agg_row() {
 	local paths=("${@:5}") limits=() path base must remark verdict=ok ratio mptcp_ratio=-
-	# Two links beside two daemons and the ends of the flow: on two cores they wait for one another.
-	local wait_max_share=25
+	local wait_max_share=$paths_wait_max_share
 	local alone plain pair mptcp
 	for path in "${paths[@]}"; do
 		limits+=("$(path_limit "$path")")
