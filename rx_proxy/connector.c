@@ -143,6 +143,8 @@ static int start_connect(const struct conf_rx *conf, const struct syn *syn, cons
 
 	if (fd < 0)
 		return -errno;
+	/* It may be connected, by the kernel, before we know. */
+	sock_arm(fd);
 	set_dscp(fd, syn, dst);
 	if (conf->source == CONF_SOURCE_CLIENT)
 		err = take_client_address(fd, syn, dst);

@@ -16,6 +16,7 @@
 #include "../common/io/privs.h"
 #include "../common/io/psk.h"
 #include "../common/io/session_log.h"
+#include "../common/io/sock.h"
 #include "../common/io/stats.h"
 #include "../common/io/stripe_io.h"
 #include "../common/io/transport.h"
@@ -112,6 +113,7 @@ static void open_sockets(struct tx_proxy *tx)
 	if (err)
 		daemon_die(1, "local_port %u: %s", tx->conf->local_port, strerror(-err));
 	original_keep_syn(tx->listener.watcher.fd);
+	sock_arm(tx->listener.watcher.fd);
 	if (conf->method == CONF_CAPTURE_NONE)
 		return;
 	err = intercept_open(&tx->capture.intercept, loop, (uint16_t)conf->queue, conf->mark, &intercept_ops,

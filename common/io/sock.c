@@ -69,9 +69,14 @@ static void set_linger(int fd, bool reset)
 	setsockopt(fd, SOL_SOCKET, SO_LINGER, &linger, sizeof linger);
 }
 
-void sock_prepare_app(int fd)
+void sock_arm(int fd)
 {
 	set_linger(fd, true);
+}
+
+void sock_prepare_app(int fd)
+{
+	sock_arm(fd);
 	sock_set(fd, IPPROTO_TCP, TCP_NODELAY, 1);
 	/* Urgent data is data (RFC 6093): without this the kernel would take the byte out of the stream. */
 	sock_set(fd, SOL_SOCKET, SO_OOBINLINE, 1);

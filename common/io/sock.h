@@ -23,8 +23,10 @@ bool sock_congestion_is_free(const char *name);
 enum { SOCK_STRIPE_TIMEOUT_MS = 10000 };
 void sock_prepare_stripe(int fd);
 
-/* An application's socket: never delayed, kept alive, and armed: however this process ends, the application sees a
- * reset and never a clean end that was not one. sock_disarm comes before an orderly close. */
+/* However this process ends, whoever is connected to the socket sees a reset and never a clean end that was not one. A
+ * listener's hold for what it accepts. */
+void sock_arm(int fd);
+/* An application's socket: never delayed, kept alive, and armed. sock_disarm comes before an orderly close. */
 void sock_prepare_app(int fd);
 /* It is half-closed now: conntrack forgets such a connection, and with it the destination that was captured, after 60 s
  * without a packet (nf_conntrack_tcp_timeout_close_wait). From now on there is one more often. */

@@ -4,7 +4,7 @@
 # ends with an error at both ends and never looks complete. About 60 s. time-limit: 240
 . "$(dirname "$0")/pair_load.sh"
 
-who_port=7100 hold_port=7101 late_port=7102
+who_port=7100 hold_port=7101 late_port=7102 early_port=7103
 table=pair_test
 short_timeout='session_timeout_ms = 3000;'
 
@@ -91,6 +91,29 @@ test_rx_killed() {
 	transfer_is_broken "rx_proxy killed" 10
 	rx_start
 	expect_soon "rx_proxy restarted: through the pair again" pair 15
+}
+
+dest_connections() { on rx ss -Htn state "$1" "dport = :$early_port"; }
+dest_is() { [ -n "$(dest_connections "$1")" ]; }
+rx_seen() { grep -q "^peer=$rx_ip:" "$dir/serve_$early_port.log"; }
+
+# Its connection to the destination is there, in the kernel, before it can know: the destination must not take it for one that
+# ended in order, with nothing to say.
+test_rx_killed_connecting() {
+	on rx nft add table inet $table
+	on rx nft add chain inet $table in '{ type filter hook input priority 0; }'
+	on rx nft add rule inet $table in tcp sport $early_port drop
+	start early source "$tcp_probe" connect "$dest_ip" $early_port send=10 fin end
+	wait_for 5 dest_is syn-sent || not_ok "rx_proxy connects" "it does not"
+	kill -STOP "$rx_pid"
+	on rx nft delete table inet $table
+	wait_for 10 dest_is established || not_ok "rx_proxy is connected" "$(dest_connections syn-sent)"
+	rx_stop KILL
+	wait_for 5 rx_seen
+	check "rx_proxy killed while it connects: the destination sees a reset" "$(cat "$dir/serve_$early_port.log")" \
+		grep -q "^peer=$rx_ip:.*error=ECONNRESET" "$dir/serve_$early_port.log"
+	rx_start
+	expect_soon "rx_proxy started again: through the pair" pair 15
 }
 
 # Its successor knows nothing of the flows: it must not take their bytes for those of others.
@@ -302,9 +325,11 @@ load_serve
 serve who dest $who_port socat "TCP-LISTEN:$who_port,fork,reuseaddr,backlog=64" 'SYSTEM:echo $SOCAT_PEERADDR'
 probe_serve $hold_port limit=300 send=1 read=1
 probe_serve $late_port sleep=800 send=100000 fin end
+probe_serve $early_port end
 expect "to begin with: through the pair" pair
 test_tx_killed
 test_rx_killed
+test_rx_killed_connecting
 test_rx_restarted
 test_cut
 test_long_cut

@@ -315,17 +315,25 @@ static const char *sha_text(char text[SHA_TEXT], EVP_MD_CTX *sha)
 	return text;
 }
 
+const char *flow_clock_text(char text[FLOW_CLOCK_TEXT], struct ev_loop *loop)
+{
+	ev_tstamp now = ev_now(loop);
+	time_t seconds = (time_t)now;
+	struct tm utc;
+	size_t len;
+
+	gmtime_r(&seconds, &utc);
+	len = strftime(text, FLOW_CLOCK_TEXT, "%T", &utc);
+	snprintf(text + len, FLOW_CLOCK_TEXT - len, ".%03u", (unsigned)((now - (ev_tstamp)seconds) * 1000) % 1000);
+	return text;
+}
+
 void flow_end_report(struct flow_end *end, FILE *log, enum flow_verdict verdict, const char *format, ...)
 {
 	char sent[SHA_TEXT], received[SHA_TEXT];
-	char clock[sizeof "00:00:00"];
-	ev_tstamp now = ev_now(end->loop);
-	time_t seconds = (time_t)now;
-	struct tm utc;
+	char clock[FLOW_CLOCK_TEXT];
 	va_list args;
 
-	gmtime_r(&seconds, &utc);
-	strftime(clock, sizeof clock, "%T", &utc);
 	va_start(args, format);
 	vfprintf(log, format, args);
 	va_end(args);
@@ -337,8 +345,8 @@ void flow_end_report(struct flow_end *end, FILE *log, enum flow_verdict verdict,
 	        sha_text(received, end->received_sha));
 	if (end->wrong_at != CONTENT_RIGHT)
 		fprintf(log, " wrong_at=%" PRIu64, end->wrong_at);
-	fprintf(log, " ms=%.0f at=%s.%03d\n", (now - end->started_at) * 1000, clock,
-	        (int)((now - (double)seconds) * 1000));
+	fprintf(log, " ms=%.0f at=%s\n", (ev_now(end->loop) - end->started_at) * 1000,
+	        flow_clock_text(clock, end->loop));
 	EVP_MD_CTX_free(end->sent_sha);
 	EVP_MD_CTX_free(end->received_sha);
 	end->sent_sha = end->received_sha = NULL;

@@ -86,6 +86,10 @@ enum flow_verdict flow_end_verdict(const struct flow_end *end);
 const char *flow_verdict_name(enum flow_verdict verdict);
 const char *flow_error_name(int error);
 
+/* The loop's time of day, UTC, to the millisecond. */
+enum { FLOW_CLOCK_TEXT = sizeof "00:00:00.000" };
+const char *flow_clock_text(char text[FLOW_CLOCK_TEXT], struct ev_loop *loop);
+
 /* One line about an end that is over, with what `format` says first: `FORMAT verdict=… error=… sent=… …`. Frees what
  * the end holds, so once only. */
 void flow_end_report(struct flow_end *end, FILE *log, enum flow_verdict verdict, const char *format, ...)

@@ -63,8 +63,10 @@ static void on_ended(struct flow_end *end)
 /* Ended before its head was there: with an error, or, never rightly, in order. */
 static void head_failed(struct served *served, int error, const char *verdict)
 {
-	fprintf(server.log, "side=server id=0 kind=none from=%s verdict=%s error=%s head=%zu\n", served->from, verdict,
-	        flow_error_name(error), served->head_bytes);
+	char clock[FLOW_CLOCK_TEXT];
+
+	fprintf(server.log, "side=server id=0 kind=none from=%s verdict=%s error=%s head=%zu at=%s\n", served->from,
+	        verdict, flow_error_name(error), served->head_bytes, flow_clock_text(clock, server.loop));
 	ev_io_stop(server.loop, &served->head_reader);
 	flow_reset_socket(served->fd);
 	release(served);
