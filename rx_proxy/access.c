@@ -1,5 +1,7 @@
 #include "access.h"
 
+#include <string.h>
+
 #include "../common/io/sock.h"
 
 #define IPV4(a, b, len)                                                                                                \
@@ -18,21 +20,42 @@ static struct conf_net special_items[] = {
 };
 static const struct conf_nets special = {special_items, sizeof special_items / sizeof *special_items};
 
-/* The prefix length that allow must have for an address that is denied by itself, or -1. */
-static int special_match(const struct conf_rx *conf, const struct addr *dst)
+/* ::a.b.c.d and ::ffff:a.b.c.d: a socket would go to the IPv4 address, past what the lists say of it, and nobody else
+ * has such a destination (RFC 4291, 2.5.5; RFC 6890). No prefix of allow is long enough. */
+static bool embeds_ipv4(const struct addr *dst)
 {
-	if (dst->port == conf->recv_port && sock_is_local(dst))
-		return dst->family == ADDR_IPV4 ? 32 : 128;
-	return conf_nets_longest_match(&special, dst);
+	static const uint8_t compatible[12], mapped[12] = {[10] = 0xff, [11] = 0xff};
+
+	return dst->family == ADDR_IPV6 && (memcmp(dst->ip, compatible, sizeof compatible) == 0 ||
+	                                    memcmp(dst->ip, mapped, sizeof mapped) == 0);
+}
+
+static bool is_unspecified_or_loopback(const struct addr *dst)
+{
+	return conf_nets_longest_match(&special, dst) == 127;
+}
+
+static int address_bits(const struct addr *dst)
+{
+	return dst->family == ADDR_IPV4 ? 32 : 128;
 }
 
 bool access_allows(const struct conf_rx *conf, const struct addr *dst)
 {
 	int allow = conf_nets_longest_match(&conf->allow, dst);
 	int deny = conf_nets_longest_match(&conf->deny, dst);
-	int least = special_match(conf, dst);
+	int least = conf_nets_longest_match(&special, dst);
 
-	if (allow >= 0 || deny >= 0)
-		return allow > deny && allow >= least;
-	return !conf->allow.count && least < 0;
+	if (embeds_ipv4(dst) && !is_unspecified_or_loopback(dst))
+		return false;
+	if (allow >= 0 || deny >= 0) {
+		if (allow <= deny || allow < least)
+			return false;
+	} else if (conf->allow.count || least >= 0) {
+		return false;
+	}
+	/* Loopback that is allowed by its network is, but for the port where we listen. */
+	if (allow == address_bits(dst) || (least >= 0 && dst->port != conf->recv_port))
+		return true;
+	return !sock_is_local(dst);
 }

@@ -6,9 +6,11 @@
 #include "../common/io/conf.h"
 
 /* The longest prefix of allow and deny that contains `dst` decides, and deny on a tie. Where neither has one,
- * everything is allowed if allow is empty, else nothing. Loopback, link-local, multicast and other addresses that mean
- * this machine or its link, and rx_proxy's own port on this machine, are denied unless allow names them with a prefix
- * at least as long as theirs: who can reach tx_proxy has no business there. */
+ * everything is allowed if allow is empty, else nothing. Who can reach tx_proxy has no business on this machine: so
+ * loopback, link-local, multicast and other addresses that mean this machine or its link are denied unless allow names
+ * them with a prefix at least as long as theirs, and every other address that this machine has at the time, whatever
+ * the port (of loopback: our own port), unless allow names that one address. IPv4 addresses in the clothes of IPv6 ones
+ * are always denied. */
 bool access_allows(const struct conf_rx *conf, const struct addr *dst);
 
 #endif
