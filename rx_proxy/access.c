@@ -26,8 +26,8 @@ static bool embeds_ipv4(const struct addr *dst)
 {
 	static const uint8_t compatible[12], mapped[12] = {[10] = 0xff, [11] = 0xff};
 
-	return dst->family == ADDR_IPV6 && (memcmp(dst->ip, compatible, sizeof compatible) == 0 ||
-	                                    memcmp(dst->ip, mapped, sizeof mapped) == 0);
+	return dst->family == ADDR_IPV6 &&
+	       (memcmp(dst->ip, compatible, sizeof compatible) == 0 || memcmp(dst->ip, mapped, sizeof mapped) == 0);
 }
 
 static bool is_unspecified_or_loopback(const struct addr *dst)

@@ -157,6 +157,7 @@ int listener_open(struct listener *listener, struct ev_loop *loop, uint16_t port
 	if (fd < 0)
 		return fd;
 	ev_io_init(&listener->watcher, on_readable, fd, EV_READ);
+	ev_set_priority(&listener->watcher, LISTENER_PRIORITY);
 	ev_timer_init(&listener->pause, on_pause_over, 0, 0);
 	listener->watcher.data = listener->pause.data = listener;
 	listener->spare_fd = open_spare();

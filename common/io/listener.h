@@ -13,6 +13,9 @@
 
 #include "../core/addr.h"
 
+/* Of its watcher: new connections come last in a wakeup. */
+enum { LISTENER_PRIORITY = EV_MINPRI };
+
 struct listener {
 	ev_io watcher; /* .fd: the socket; -1: closed */
 	uint16_t port;

@@ -49,7 +49,12 @@ static int open_file(const char *name, char error[PSK_ERROR_MAX])
 		err = fail(error, name, "cannot be examined: %s", strerror(errno));
 	else if (!S_ISREG(st.st_mode))
 		err = fail(error, name, "is not a regular file");
-	else if (st.st_mode & 077 && !is_credential(name))
+	else if (is_credential(name))
+		return fd;
+	else if (st.st_uid != 0 && st.st_uid != geteuid())
+		err = fail(error, name, "belongs to user %u, who can read and change it; expected root or user %u",
+		           (unsigned)st.st_uid, (unsigned)geteuid());
+	else if (st.st_mode & 077)
 		err = fail(error, name, "has mode %03o, open to others than its owner; expected 600 or 400",
 		           (unsigned)st.st_mode & 0777);
 	if (!err)
@@ -131,11 +136,11 @@ int psk_read(struct psk *psk, const char *name, char error[PSK_ERROR_MAX])
 		return fd;
 	len = read_text(fd, text, sizeof text);
 	close(fd);
-	if (len < 0)
-		return fail(error, name, "cannot be read: %s", strerror(-len));
-	count = parse(psk, text, (size_t)len);
+	count = len < 0 ? len : parse(psk, text, (size_t)len);
 	explicit_bzero(text, sizeof text);
-	if (!len)
+	if (len < 0)
+		err = fail(error, name, "cannot be read: %s", strerror(-len));
+	else if (!len)
 		err = fail(error, name, "is empty");
 	else if (count < 0 || len == LINE_MAX_BYTES)
 		err = fail(

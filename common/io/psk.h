@@ -1,9 +1,10 @@
 /* psk: shared keys in files: made, read, and kept out of swap and core files.
  *
  * A key file is one line: PSK_BYTES_MIN..PSK_BYTES_MAX random bytes in hexadecimal or in base64 (RFC 4648, 4; padding
- * may be missing), with or without a newline. What is all hexadecimal digits is hexadecimal. Nobody but the owner may
- * have any right to the file; where the service manager gives it ($CREDENTIALS_DIRECTORY, systemd.exec(5)), that is the
- * manager's business.
+ * may be missing), with or without a newline. What is all hexadecimal digits is hexadecimal. The file belongs to root
+ * or to the user that the process is, and nobody else has any right to it; where the service manager gives it
+ * ($CREDENTIALS_DIRECTORY, systemd.exec(5)), that is the manager's business. Of a symbolic link the file it leads to
+ * counts.
  */
 #ifndef PAIR_IO_PSK_H
 #define PAIR_IO_PSK_H

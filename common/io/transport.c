@@ -22,6 +22,11 @@ int transport_handshake(struct transport *transport)
 	return transport_tls_handshake(transport->tls);
 }
 
+bool transport_shown_key(const struct transport *transport)
+{
+	return transport->tls && transport_tls_shown_key(transport->tls);
+}
+
 const char *transport_reason(const struct transport *transport)
 {
 	return transport->tls ? transport_tls_reason(transport->tls) : NULL;

@@ -50,6 +50,13 @@ struct transport {
 	struct transport_tls *tls; /* NULL: plain */
 };
 
+/* Server, before transport_init: whether it is time for it, by what a stranger has said so far, which stays where it
+ * is. So a connection costs no state of TLS until there is a whole ClientHello, in one record of at most
+ * TRANSPORT_HELLO_MAX bytes, as our clients send it. 0: there is; -EAGAIN: not yet, and the socket becomes readable
+ * when there is or when no more can come; other: there will be none, *reason (a static text) tells why. */
+enum { TRANSPORT_HELLO_MAX = 4096 };
+int transport_look(int fd, const char **reason);
+
 /* `security` NULL: plain, and there is no handshake. 0, or -ENOMEM: the socket is the caller's still. */
 int transport_init(struct transport *transport, int fd, struct transport_security *security);
 static inline bool transport_is_secure(const struct transport *transport)
@@ -61,6 +68,9 @@ static inline bool transport_is_secure(const struct transport *transport)
  * it may have been read already, so read at once. -EAGAIN: later. Other: it failed, transport_reason tells why; what
  * the other side is told has been sent as far as the socket takes it. Not for a plain transport. */
 int transport_handshake(struct transport *transport);
+/* Server, amid the handshake: whether the client has shown a key; one who replays a recording has, too, and comes no
+ * further. */
+bool transport_shown_key(const struct transport *transport);
 /* Why the handshake or a later call failed: a static text, also for an error number that says little. */
 const char *transport_reason(const struct transport *transport);
 /* Server, after the handshake: the identity that the client proved; lives as long as the security. NULL: plain. */

@@ -302,6 +302,12 @@ int transport_tls_handshake(struct transport_tls *tls)
 	return 0;
 }
 
+/* The identity is set when it is known, and OpenSSL verifies the binder before it asks for more. */
+bool transport_tls_shown_key(const struct transport_tls *tls)
+{
+	return tls->identity && tls->error >= 0;
+}
+
 const char *transport_tls_identity(const struct transport_tls *tls)
 {
 	return tls->done ? tls->identity : NULL;

@@ -13,6 +13,7 @@ struct transport_tls *transport_tls_new(struct transport_security *security, int
 void transport_tls_free(struct transport_tls *tls, bool quietly);
 
 int transport_tls_handshake(struct transport_tls *tls);
+bool transport_tls_shown_key(const struct transport_tls *tls);
 const char *transport_tls_reason(const struct transport_tls *tls);
 const char *transport_tls_identity(const struct transport_tls *tls);
 bool transport_tls_in_kernel(const struct transport_tls *tls);

@@ -17,7 +17,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 enum { STEPS_MAX = 100, SLICES = 7, RECORDED_MAX = 65536 };
@@ -38,16 +37,6 @@ static void key_file(char path[CONF_FILE_MAX], const char *name)
 	snprintf(path, CONF_FILE_MAX, "%s/%s", dir, name);
 }
 
-static void write_key(const char *name, const char *text, mode_t mode)
-{
-	char path[CONF_FILE_MAX];
-	key_file(path, name);
-	FILE *file = fopen(path, "we");
-
-	if (!file || fputs(text, file) < 0 || fclose(file) != 0 || chmod(path, mode) < 0)
-		UNIT_FAIL("%s: %s", path, strerror(errno));
-}
-
 static struct conf_key key(const char *identity, const char *name)
 {
 	struct conf_key made = {0};
@@ -63,66 +52,6 @@ static void forget(const char *name)
 
 	key_file(path, name);
 	unlink(path);
-}
-
-static void test_key_files(void)
-{
-	static const struct {
-		const char *name, *text, *error;
-		int len;
-	} cases[] = {
-	        {"hexadecimal", "000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f\n", NULL, 32},
-	        {"hexadecimal, upper case, no newline",
-	         "000102030405060708090A0B0C0D0E0F101112131415161718191A1B1C1D1E1F", NULL, 32},
-	        {"base64", "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=\n", NULL, 32},
-	        {"base64 without padding", "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8\r\n", NULL, 32},
-	        {"31 bytes", "000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e", "holds 31 bytes", 0},
-	        {"half a byte", "000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f1/=", "holds no key",
-	         0},
-	        {"words", "correct horse battery staple, and more of them", "holds no key", 0},
-	        {"two lines", "000102030405060708090a0b0c0d0e0f\n101112131415161718191a1b1c1d1e1f\n", "holds no key",
-	         0},
-	        {"nothing", "", "is empty", 0},
-	        {"a newline", "\n", "holds 0 bytes", 0},
-	};
-	char path[CONF_FILE_MAX], error[PSK_ERROR_MAX];
-	struct psk psk;
-	struct stat st;
-
-	key_file(path, "file");
-	for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
-		UNIT_CASE("key file: %s", cases[i].name) {
-			write_key("file", cases[i].text, 0600);
-			error[0] = '\0';
-			UNIT_EQ(psk_read(&psk, path, error), cases[i].error ? -EINVAL : 0);
-			UNIT_EQ(psk.len_bytes, cases[i].len);
-			if (cases[i].error)
-				UNIT_HAS(error, cases[i].error);
-			else
-				UNIT_EQ(psk.bytes[31], 31);
-		}
-	UNIT_CASE("key file: open to others") {
-		write_key("file", cases[0].text, 0640);
-		UNIT_EQ(psk_read(&psk, path, error), -EINVAL);
-		UNIT_HAS(error, "mode 640");
-		setenv("CREDENTIALS_DIRECTORY", dir, 1);
-		UNIT_EQ(psk_read(&psk, path, error), 0);
-		unsetenv("CREDENTIALS_DIRECTORY");
-	}
-	UNIT_CASE("key file: made, with mode 600, and never overwritten") {
-		struct psk again;
-
-		forget("file");
-		UNIT_EQ(psk_make(path), 0);
-		UNIT_EQ(stat(path, &st), 0);
-		UNIT_EQ(st.st_mode & 0777, 0600);
-		UNIT_EQ(psk_read(&psk, path, error), 0);
-		UNIT_EQ(psk_make(path), -EEXIST);
-		UNIT_EQ(psk_read(&again, path, error), 0);
-		UNIT_MEM(&again, &psk, sizeof psk);
-		forget("file");
-		UNIT_EQ(psk_make("/nonexistent/file"), -ENOENT);
-	}
 }
 
 /* --- Connections -------------------------------------------------------------------------------------------------- */
@@ -552,7 +481,6 @@ int main(void)
 	wrong = key("tx1", "bad");
 	unknown = key("nobody", "key");
 	other = key("tx2", "key2");
-	test_key_files();
 	struct conf_key keys[] = {right, other};
 	server_keys = transport_security_server(keys, 2, error);
 	UNIT_CASE("key files are read")
