@@ -117,6 +117,8 @@ $(TST)/lab/tcp_probe: $(OBJ)/tests/lab/tcp_probe.o
 # A stranger to the daemons: it shares nothing with them.
 $(TST)/lab/hostile: $(addprefix $(OBJ)/tests/lab/,hostile.o hostile_wire.o)
 	$(call link)
+$(TST)/lab/crowd: $(OBJ)/tests/lab/crowd.o
+	$(call link)
 
 # Likewise, but for libc and libev.
 $(TST)/soak_flows: $(patsubst %.c,$(OBJ)/%.o,$(wildcard tests/soak/*.c))
@@ -127,7 +129,7 @@ $(FUZZ_REPLAYS): $(TST)/%: $(OBJ)/tests/%.o $(OBJ)/tests/fuzz/replay_main.o $(LI
 $(addprefix $(BIN)/,$(FUZZ_TARGETS)): $(BIN)/%: $(OBJ)/tests/fuzz/%.o $(LIBCORE)
 	$(call link,-fsanitize=fuzzer)
 
-tests: $(UNIT_TESTS) $(FUZZ_REPLAYS) $(IO_TESTS) $(addprefix $(TST)/lab/,intercept_probe tcp_probe hostile) $(TST)/soak_flows
+tests: $(UNIT_TESTS) $(FUZZ_REPLAYS) $(IO_TESTS) $(addprefix $(TST)/lab/,intercept_probe tcp_probe hostile crowd) $(TST)/soak_flows
 
 help:
 	@echo 'make                 the programs, in $(BIN)'

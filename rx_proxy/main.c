@@ -56,12 +56,24 @@ static uint64_t capabilities(const struct conf_rx *conf)
 
 	/* Without a name of our own each stripe gets what its HELLO wishes, which may be one that not everybody may
 	 * choose. */
-	if (!conf->congestion[0] || !sock_congestion_is_free(conf->congestion))
+	if (!conf->congestion[0] && !sock_congestions_are_free())
 		caps |= PRIVS_CAP(CAP_NET_ADMIN);
 	/* To connect from a client's address. */
 	if (conf->source == CONF_SOURCE_CLIENT)
 		caps |= PRIVS_CAP(CAP_NET_RAW);
 	return caps;
+}
+
+/* Stripes inherit it from the listening socket, so nobody needs a capability for it later. */
+static void set_congestion(const struct rx_proxy *rx)
+{
+	const char *name = rx->conf->congestion;
+	int err = sock_set_congestion(rx->listener.watcher.fd, name);
+	char value[64], why[128];
+
+	if (err)
+		log_event(LOG_LEVEL_WARN, "congestion_refused", "congestion=%s error=%s",
+		          log_value(value, sizeof value, name), log_value(why, sizeof why, strerror(-err)));
 }
 
 /* The far ends are told of every flow that does not end by itself. */
@@ -104,6 +116,7 @@ static void run(struct rx_proxy *rx)
 	                    &rx->acceptor);
 	if (err)
 		daemon_die(1, "recv_port %u: %s", rx->conf->recv_port, strerror(-err));
+	set_congestion(rx);
 	err = privs_drop(capabilities(rx->conf));
 	if (err)
 		daemon_die(1, "cannot drop privileges: %s", strerror(-err));
@@ -114,22 +127,20 @@ static void run(struct rx_proxy *rx)
 	finish(rx);
 }
 
-/* Whether this configuration may be run: nobody shall get an open relay without having asked for it. */
-static void check(const struct conf_rx *conf)
+/* NULL, or why this configuration must not be run: nobody shall get an open relay without having asked for it. The
+ * original project's files say nothing of security, and have a fixed destination: they run. */
+static const char *objection(const struct conf *conf)
 {
-	bool fixed = conf->fixed_dest.family != ADDR_NONE;
-	char text[SOCKADDR_TEXT_MAX];
+	const struct conf_rx *rx = &conf->rx;
 
-	if (conf->security == CONF_SECURITY_PSK || (conf->security == CONF_SECURITY_NONE && conf->accept_from.count))
-		return;
-	if (!fixed)
-		daemon_die(2,
-		           "whoever reaches recv_port could connect to anywhere through this machine; write security = "
-		           "{ mode = \"psk\"; keys = ( … ); }; or { mode = \"none\"; accept_from = ( \"ADDRESS/32\" ); "
-		           "}; with the "
-		           "addresses of the tx_proxies");
-	log_event(LOG_LEVEL_WARN, "open_to_all", "recv_port=%u dst=%s", conf->recv_port,
-	          sockaddr_text(text, &conf->fixed_dest));
+	if (rx->security == CONF_SECURITY_NONE && !rx->accept_from.count)
+		return "security.mode \"none\" needs accept_from = ( \"ADDRESS/32\" ); with the addresses of the "
+		       "tx_proxies: whoever reaches recv_port could use this machine";
+	if (rx->security == CONF_SECURITY_UNSET && rx->fixed_dest.family == ADDR_NONE)
+		return "whoever reaches recv_port could connect to anywhere through this machine; write security = "
+		       "{ mode = \"psk\"; keys = ( … ); }; or { mode = \"none\"; accept_from = ( \"ADDRESS/32\" ); }; "
+		       "with the addresses of the tx_proxies";
+	return NULL;
 }
 
 int main(int argc, char **argv)
@@ -137,11 +148,18 @@ int main(int argc, char **argv)
 	static struct rx_proxy rx;
 	const struct cmdline cmdline = {
 	        .program = "rx_proxy",
-	        .summary = "Takes the flows of tx_proxies and connects them to their destinations."};
+	        .summary = "Takes the flows of tx_proxies and connects them to their destinations.",
+	        .objection = objection};
 	struct conf *conf = cmdline_load(&cmdline, argc, argv, CONF_RX_PROXY, NULL, 0);
+	const char *why = objection(conf);
+	char text[SOCKADDR_TEXT_MAX];
 
+	if (why)
+		daemon_die(2, "%s", why);
 	rx.conf = &conf->rx;
-	check(rx.conf);
+	if (rx.conf->security == CONF_SECURITY_UNSET)
+		log_event(LOG_LEVEL_WARN, "open_to_all", "recv_port=%u dst=%s", rx.conf->recv_port,
+		          sockaddr_text(text, &rx.conf->fixed_dest));
 	run(&rx);
 	conf_free(conf);
 	return 0;

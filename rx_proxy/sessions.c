@@ -210,17 +210,17 @@ static void on_stripe_closed(void *user, struct stripe_io *io)
 
 static const struct stripe_io_owner stripe_owner = {.closed = on_stripe_closed};
 
-/* The congestion control decides about what is sent from here: the administrator's word counts, else the far end's
- * wish. */
+/* The congestion control decides about what is sent from here: the administrator's word counts, which stripes inherit
+ * from the listening socket, else the far end's wish. */
 static void set_congestion(const struct conf_rx *conf, const struct hello *hello, int fd)
 {
-	const char *name = conf->congestion[0] ? conf->congestion : hello->congestion;
-	int err = sock_set_congestion(fd, name);
+	int err = conf->congestion[0] ? 0 : sock_set_congestion(fd, hello->congestion);
 	char value[64], why[128];
 
 	if (err)
 		log_limited(&option_limit, LOG_LEVEL_WARN, "congestion_refused", "congestion=%s error=%s",
-		            log_value(value, sizeof value, name), log_value(why, sizeof why, strerror(-err)));
+		            log_value(value, sizeof value, hello->congestion),
+		            log_value(why, sizeof why, strerror(-err)));
 }
 
 /* False: no memory, or the session has too many; then the transport is closed. */

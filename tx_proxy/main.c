@@ -188,6 +188,26 @@ static void read_key(struct tx_proxy *tx)
 		daemon_die(2, "%s", error);
 }
 
+/* What is needed after the start. A path's interface is none of it: whoever wants may bind a socket that is not bound
+ * yet, and a socket that came through the listening one is as transparent as that. */
+static uint64_t capabilities(const struct conf_tx *conf)
+{
+	uint64_t caps = 0;
+
+	/* As long as there are verdicts. */
+	if (conf->capture.method != CONF_CAPTURE_NONE)
+		caps |= PRIVS_CAP(CAP_NET_ADMIN);
+	for (size_t i = 0; i < conf->path_count; i++) {
+		const struct conf_path *path = &conf->paths[i];
+		if (path->congestion[0] && !sock_congestion_is_free(path->congestion))
+			caps |= PRIVS_CAP(CAP_NET_ADMIN);
+		if (path->mark)
+			caps |= PRIVS_CAP(CAP_NET_RAW);
+	}
+	/* The greater of the two lets marks be set as well. */
+	return caps & PRIVS_CAP(CAP_NET_ADMIN) ? PRIVS_CAP(CAP_NET_ADMIN) : caps;
+}
+
 static void run(struct tx_proxy *tx)
 {
 	int err = daemon_init(&tx->daemon, &daemon_ops, tx);
@@ -201,9 +221,7 @@ static void run(struct tx_proxy *tx)
 	read_key(tx);
 	open_sockets(tx);
 	watch_links(tx);
-	/* A verdict needs CAP_NET_ADMIN as long as there are verdicts; marks, devices and foreign addresses need
-	 * CAP_NET_RAW. */
-	err = privs_drop(PRIVS_CAP(CAP_NET_ADMIN) | PRIVS_CAP(CAP_NET_RAW));
+	err = privs_drop(capabilities(tx->conf));
 	if (err)
 		daemon_die(1, "cannot drop privileges: %s", strerror(-err));
 	start_session(tx);

@@ -187,6 +187,17 @@ static void fill_standard_descriptors(void)
 		close(fd);
 }
 
+static _Noreturn void report_check(const struct cmdline *cl, enum conf_group group, struct conf *conf)
+{
+	const char *why = cl->objection ? cl->objection(conf) : NULL;
+
+	printf("%s: the configuration of %s is valid\n", conf->file, conf_group_name(group));
+	if (why)
+		fprintf(stderr, "%s: but it would not start: %s\n", cl->program, why);
+	conf_free(conf);
+	exit(EXIT_DONE);
+}
+
 struct conf *cmdline_load(const struct cmdline *cl, int argc, char **argv, enum conf_group group,
                           const struct cmdline_switch *switches, size_t switch_count)
 {
@@ -203,10 +214,7 @@ struct conf *cmdline_load(const struct cmdline *cl, int argc, char **argv, enum 
 	for (size_t i = 0; i < args.override_count; i++)
 		free((char *)args.overrides[i].key);
 	free(args.overrides);
-	if (args.check) {
-		printf("%s: the configuration of %s is valid\n", conf->file, conf_group_name(group));
-		conf_free(conf);
-		exit(EXIT_DONE);
-	}
+	if (args.check)
+		report_check(cl, group, conf);
 	return conf;
 }

@@ -34,6 +34,9 @@ struct cmdline_switch {
 struct cmdline {
 	const char *program; /* "tx_proxy" */
 	const char *summary; /* one sentence for --help */
+	/* NULL, or gives why the program would not start with a configuration that is valid (NULL: it would). --check
+	 * tells it; to heed it otherwise is the program's business. */
+	const char *(*objection)(const struct conf *conf);
 };
 
 struct conf *cmdline_load(const struct cmdline *cl, int argc, char **argv, enum conf_group group,

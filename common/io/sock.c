@@ -52,6 +52,20 @@ bool sock_congestion_is_free(const char *name)
 	return found;
 }
 
+bool sock_congestions_are_free(void)
+{
+	FILE *file = fopen("/proc/sys/net/ipv4/tcp_available_congestion_control", "re");
+	char word[64];
+	bool free = true;
+
+	if (!file)
+		return false;
+	while (free && fscanf(file, "%63s", word) == 1)
+		free = sock_congestion_is_free(word);
+	fclose(file);
+	return free;
+}
+
 void sock_prepare_stripe(int fd)
 {
 	sock_set(fd, IPPROTO_TCP, TCP_NODELAY, 1);

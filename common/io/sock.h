@@ -17,6 +17,8 @@ int sock_set_congestion(int fd, const char *name);
 
 /* Whether TCP_CONGESTION takes that name without CAP_NET_ADMIN. */
 bool sock_congestion_is_free(const char *name);
+/* Whether that is so of all that the kernel has. */
+bool sock_congestions_are_free(void);
 
 /* A stripe: never delayed, and given up by the kernel within SOCK_STRIPE_TIMEOUT_MS of silence, in use or idle.
  * Meant for sockets before connect or after accept. */

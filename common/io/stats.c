@@ -5,6 +5,7 @@
 #include <stdio.h>
 
 #include "log.h"
+#include "stripe_io.h"
 
 const char *stats_session_id(char buf[STATS_ID_MAX], const uint8_t id[FRAME_ID_BYTES])
 {
@@ -29,16 +30,17 @@ static void log_stripe(const struct stripe *stripe, const char *id, const char *
 {
 	const struct stripe_traffic *traffic = &stripe->traffic;
 
-	log_event(
-	        LOG_LEVEL_INFO, "stats_stripe",
-	        "session=%s path=%s stripe=%u state=%s srtt_us=%u rate_Bps=%" PRIu64 " cwnd_bytes=%u in_flight_bytes=%u"
-	        " backlog_bytes=%" PRIu64 " room_bytes=%u bytes_in=%" PRIu64 " bytes_out=%" PRIu64
-	        " copied_bytes=%" PRIu64 " repeated_bytes=%" PRIu64 " reinjected_bytes=%" PRIu64
-	        " sent_segments=%" PRIu64 " lost_segments=%" PRIu64,
-	        id, path, stripe->index, stripe_state_name(stripe->state), stripe->info.srtt_us, stripe->info.rate_Bps,
-	        stripe->info.cwnd_bytes, stripe->info.in_flight_bytes, stripe_backlog_bytes(stripe), stripe->room_bytes,
-	        traffic->bytes_in, traffic->bytes_out, traffic->copied_bytes, traffic->repeated_bytes,
-	        traffic->reinjected_bytes, stripe->info.sent_segments, stripe->info.lost_segments);
+	log_event(LOG_LEVEL_INFO, "stats_stripe",
+	          "session=%s path=%s stripe=%u state=%s tls=%s srtt_us=%u rate_Bps=%" PRIu64
+	          " cwnd_bytes=%u in_flight_bytes=%u"
+	          " backlog_bytes=%" PRIu64 " room_bytes=%u bytes_in=%" PRIu64 " bytes_out=%" PRIu64
+	          " copied_bytes=%" PRIu64 " repeated_bytes=%" PRIu64 " reinjected_bytes=%" PRIu64
+	          " sent_segments=%" PRIu64 " lost_segments=%" PRIu64,
+	          id, path, stripe->index, stripe_state_name(stripe->state), stripe_io_tls(stripe),
+	          stripe->info.srtt_us, stripe->info.rate_Bps, stripe->info.cwnd_bytes, stripe->info.in_flight_bytes,
+	          stripe_backlog_bytes(stripe), stripe->room_bytes, traffic->bytes_in, traffic->bytes_out,
+	          traffic->copied_bytes, traffic->repeated_bytes, traffic->reinjected_bytes, stripe->info.sent_segments,
+	          stripe->info.lost_segments);
 }
 
 static const char *state_of(const struct session_path_stats *path)

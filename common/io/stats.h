@@ -6,9 +6,10 @@
  *       flows_reset= apps= files=
  *   event=stats_path session=HEX path=NAME state=up|stale|down backup= stripes_up= stripes_stale= srtt_us= rate_Bps=
  *       bytes_in= bytes_out= reinject_percent= copied_bytes= repeated_bytes= refused_bytes= reinjected_bytes=
- *   event=stats_stripe session=HEX path=NAME stripe=N state= srtt_us= rate_Bps= cwnd_bytes= in_flight_bytes=
+ *   event=stats_stripe session=HEX path=NAME stripe=N state= tls= srtt_us= rate_Bps= cwnd_bytes= in_flight_bytes=
  *       backlog_bytes= room_bytes= bytes_in= bytes_out= copied_bytes= repeated_bytes= reinjected_bytes=
  *       sent_segments= lost_segments=
+ *   tls: who encrypts what is sent: none, library, kernel (where the kernel has the module tls)
  */
 #ifndef PAIR_IO_STATS_H
 #define PAIR_IO_STATS_H

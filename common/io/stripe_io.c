@@ -359,6 +359,15 @@ void stripe_io_measure(void *user, struct stripe *stripe)
 	watch(io);
 }
 
+const char *stripe_io_tls(const struct stripe *stripe)
+{
+	const struct stripe_io *io = stripe->user;
+
+	if (!io || !transport_is_secure(&io->transport))
+		return "none";
+	return transport_in_kernel(&io->transport) ? "kernel" : "library";
+}
+
 bool stripe_io_settle(struct runner *runner)
 {
 	bool more = false;

@@ -63,6 +63,9 @@ void stripe_io_free(struct stripe_io *io);
 void stripe_io_output(void *user, struct stripe *stripe);
 void stripe_io_measure(void *user, struct stripe *stripe);
 
+/* For stats: who encrypts what a stripe sends: "none", "library" or "kernel". */
+const char *stripe_io_tls(const struct stripe *stripe);
+
 /* For runner: measures what this round has written to. Whether one of these stripes takes more. */
 bool stripe_io_settle(struct runner *runner);
 
