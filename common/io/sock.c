@@ -137,27 +137,6 @@ struct addr sock_local(int fd)
 	return sockaddr_to_addr(&sa);
 }
 
-bool sock_is_local(const struct addr *addr)
-{
-	struct addr any_port = *addr;
-	struct sockaddr_storage sa;
-
-	if (addr->family == ADDR_IPV4 && addr->ip[0] == IN_LOOPBACKNET)
-		return true;
-	/* What the kernel keeps to itself it sends from that very address. Whether bind(2) takes it tells less: with
-	 * ip_nonlocal_bind it takes everything. Connecting a datagram socket sends nothing. */
-	any_port.port = 1;
-	socklen_t len = sockaddr_from_addr(&sa, &any_port);
-	int fd = socket(sa.ss_family, SOCK_DGRAM | SOCK_CLOEXEC, 0);
-	if (fd < 0)
-		return errno != EAFNOSUPPORT;
-	struct addr source = {.family = ADDR_NONE};
-	if (connect(fd, (struct sockaddr *)&sa, len) == 0)
-		source = sock_local(fd);
-	close(fd);
-	return addr_same_host(&source, addr);
-}
-
 uint64_t sock_raise_limit(void)
 {
 	struct rlimit limit;

@@ -44,7 +44,8 @@ int sock_error(int fd);
 /* getsockname; ADDR_NONE where that fails. */
 struct addr sock_local(int fd);
 
-/* Whether the address, whatever its port, is one of this machine's now. True also where that cannot be told. */
+/* Whether what is sent to the address, whatever its port, stays on this machine, or goes to nobody in particular
+ * (broadcast, multicast): by the routes as they are now. */
 bool sock_is_local(const struct addr *addr);
 
 /* Raises RLIMIT_NOFILE as far as it goes (at most 1048576) and returns what it is then. */

@@ -126,6 +126,13 @@ static void test_own_addresses(void)
 		UNIT_TRUE(!allows("", "2001:db8::1", 22));
 		UNIT_TRUE(!allows("0.0.0.0/0 192.0.2.0/24", "192.0.2.1", 22));
 	}
+	run("ip address add 192.0.2.129/26 dev own && ip address add 192.0.2.130/26 dev own && "
+	    "ip route add local 198.51.100.0/24 dev lo");
+	UNIT_CASE("access: the second address of a network, its broadcast address, a network that is ours by a route") {
+		UNIT_TRUE(!allows("", "192.0.2.130", 22));
+		UNIT_TRUE(!allows("", "192.0.2.191", 22));
+		UNIT_TRUE(!allows("", "198.51.100.7", 22));
+	}
 	UNIT_CASE("access: its neighbour")
 		UNIT_TRUE(allows("", "192.0.2.2", 22));
 	UNIT_CASE("access: ours, and named") {
