@@ -16,7 +16,8 @@
 enum {
 	PAUSE_MIN_MS = 100,
 	PAUSE_MAX_MS = 5000,
-	HALVING_MS = 500, /* of a welcome stripe's life */
+	PAUSE_FIRST_MAX_MS = 1000, /* of a path's first stripe: the others follow when it gets through */
+	HALVING_MS = 500,          /* of a welcome stripe's life */
 	AT_ONCE_MS = 1,
 	ABSENT_MS = 20000, /* netlink tells sooner; for what it cannot know */
 	CONNECT_MS = 3000,
@@ -24,7 +25,7 @@ enum {
 	WELCOME_MS = 5000
 };
 
-static struct log_limit failed_limit = {.burst = 20, .interval_us = 1000000};
+static struct log_limit failed_limit = {.burst = 20, .interval_us = 10000000};
 static struct log_limit waits_limit = {.burst = 20, .interval_us = 10000000};
 static struct log_limit option_limit = LOG_LIMIT_DEFAULT;
 
@@ -54,8 +55,10 @@ static void pause_for(struct dial *dial, unsigned ms)
 
 static void pause_longer(struct dial *dial)
 {
+	unsigned max_ms = dial->index ? PAUSE_MAX_MS : PAUSE_FIRST_MAX_MS;
+
 	pause_for(dial, dial->pause_ms);
-	dial->pause_ms = dial->pause_ms * 2 < PAUSE_MAX_MS ? dial->pause_ms * 2 : PAUSE_MAX_MS;
+	dial->pause_ms = dial->pause_ms * 2 < max_ms ? dial->pause_ms * 2 : max_ms;
 }
 
 static void pay_back(struct dial *dial)

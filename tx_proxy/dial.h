@@ -2,7 +2,8 @@
  *
  * An attempt: connect from the path's address, device and mark with its congestion control; prove the key, where there
  * is one; become a stripe of the session; be welcome. What fails is tried again after a pause that grows from 100 ms to
- * 5 s, each with a random part so that stripes and proxies do not return all at once. A stripe that was welcome pays
+ * 5 s (1 s for the first stripe of a path: the others follow it), each with a random part so that stripes and proxies
+ * do not return all at once. A stripe that was welcome pays
  * back: its pause is halved for each half second that it lived. So a path that comes and goes is dialled quickly when
  * it is well, and who closes soon after WELCOME is left alone as one who refuses.
  *

@@ -12,9 +12,15 @@
 
 #include "sockaddr.h"
 
+#ifndef TCP_RTO_MAX_MS /* Linux 6.15; older ones refuse it, and double on */
+#define TCP_RTO_MAX_MS 44
+#endif
+
 enum {
 	STRIPE_IDLE_S = 4,
 	STRIPE_PROBE_S = 2,
+	/* How long a path that is well again may go unnoticed, against the kernel's 120 s; above any sound RTT. */
+	STRIPE_RTO_MAX_MS = 2000,
 	/* Long enough for a laptop's nap, short enough that what a vanished application leaves does not pile up. */
 	APP_IDLE_S = 600,
 	APP_PROBE_S = 60,
@@ -74,6 +80,7 @@ void sock_prepare_stripe(int fd)
 	sock_set(fd, IPPROTO_TCP, TCP_KEEPINTVL, STRIPE_PROBE_S);
 	/* With a user timeout the kernel counts time and not probes (tcp(7)). */
 	sock_set(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, SOCK_STRIPE_TIMEOUT_MS);
+	sock_set(fd, IPPROTO_TCP, TCP_RTO_MAX_MS, STRIPE_RTO_MAX_MS);
 }
 
 static void set_linger(int fd, bool reset)

@@ -20,7 +20,8 @@ bool sock_congestion_is_free(const char *name);
 /* Whether that is so of all that the kernel has. */
 bool sock_congestions_are_free(void);
 
-/* A stripe: never delayed, and given up by the kernel within SOCK_STRIPE_TIMEOUT_MS of silence, in use or idle.
+/* A stripe: never delayed, given up by the kernel within SOCK_STRIPE_TIMEOUT_MS of silence, in use or idle, and tried at
+ * least every two seconds until then (where the kernel can, from Linux 6.15 on).
  * Meant for sockets before connect or after accept. */
 enum { SOCK_STRIPE_TIMEOUT_MS = 10000 };
 void sock_prepare_stripe(int fd);
