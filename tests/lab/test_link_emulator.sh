@@ -272,6 +272,12 @@ test_loss() {
 		quietly run "$routed" source ping -c 5 -i 0.05 -W 1 192.168.3.22
 }
 
+# tx, mid and rx: what starts with 3 ends there, what starts with 4 arrives.
+three_routers() {
+	quietly run "$plain" source ping -c 2 -i 0.05 -W 1 -t 4 192.168.3.22 &&
+		! quietly run "$plain" source ping -c 2 -i 0.05 -W 1 -t 3 192.168.3.22
+}
+
 test_going_down() {
 	local emulator_pid
 	check "down" "exit code" quietly "$lab" down --name "$bridged"
@@ -288,6 +294,11 @@ test_going_down() {
 	check "a plain lab carries" "no ping" quietly run "$plain" source ping -c 2 -i 0.05 -W 1 192.168.2.22
 	quietly "$lab" down --name "$plain"
 	check "a plain lab goes" "something of $plain is there" is_gone "$plain"
+	check "up refuses a third host on a link that is not there" "exit code" fails_with 2 "$lab" up --name "$plain" --via 2
+	check "a lab with a third host" "exit code" quietly "$lab" up --name "$plain" --plain --via 1
+	check "source reaches dest by way of it" "no ping, or not through three routers" three_routers
+	quietly "$lab" down --name "$plain"
+	check "a lab with a third host goes" "something of $plain is there" is_gone "$plain"
 }
 
 check "link_emulator is built" "$emulator is missing: run make" test -x "$emulator"
