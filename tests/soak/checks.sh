@@ -128,7 +128,7 @@ round_checks() {
 
 soak_summary() {
 	local row k words verb counts=''
-	[ ! -t 2 ] || printf '\r\033[K' >&2
+	progress_clear
 	for verb in "${!event_count[@]}"; do
 		counts+=" $verb ${event_count[$verb]},"
 	done

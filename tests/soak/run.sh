@@ -15,12 +15,12 @@ soak_flows=${PAIR_TESTS:-$root/build/tests}/soak_flows
 seconds=1800 seed='' rounds='' rate=8 idle_max_ms=12000 drain_s=60 only_plan=0
 stripes=12 session_timeout_ms=15000 tx_open=confirm
 flow_port=7400 closed_port=7499
-round=0 round_kind='' rounds_end=0 soak_begun=0 client_pid=''
+round=0 round_kind='' storm=0 soak_begun=0 client_pid=''
 
 usage() {
 	cat <<HELP
 Usage: make soak [SECONDS=1800] [SEED=N]     or     tests/soak/run.sh [--seconds N] [--seed N] [--rounds N] [--rate N]
-                                                                    [--gap MS] [--idle MS] [--plan]
+                                                                    [--gap MS] [--idle MS] [--memory KIB] [--plan]
 A lab of two paths of ${base_rate}bit/s, 10 and 25 ms one way, $base_loss loss, security.mode = "psk". In rounds of some minutes
 mixed flows run, $rate new ones a second: requests, uploads and downloads by half-closed connections, bulk both ways, chats,
 idle and slow ones, some that either end breaks off, and transfers of curl, nc and stream. Meanwhile paths fall silent,
@@ -40,6 +40,7 @@ second round daemons get SIGTERM or SIGKILL and start again. After each round al
 --rate N      new flows a second (default $rate)
 --gap MS      between two faults, on average (default $gap_ms)
 --idle MS     the longest silence of an idle flow (default $idle_max_ms)
+--memory KIB  what memory may grow by (default $rss_grows_kib); sanitized daemons need more
 --plan        only shows the faults of a seed
 
 Needs root. It uses little of the machine and works in network namespaces of its own. When it fails, the logs are kept and
@@ -56,7 +57,7 @@ read_options() {
 		case $1 in
 		--help | -h) usage; exit 0 ;;
 		--plan) only_plan=1; shift; continue ;;
-		--seconds | --seed | --rounds | --rate | --gap | --idle) [ $# -ge 2 ] || die_usage "$1: expected a value" ;;
+		--seconds | --seed | --rounds | --rate | --gap | --idle | --memory) [ $# -ge 2 ] || die_usage "$1: expected a value" ;;
 		*) die_usage "$1: unknown" ;;
 		esac
 		whole_number "$1" "$2"
@@ -67,6 +68,7 @@ read_options() {
 		--rate) rate=$2 ;;
 		--gap) gap_ms=$2 ;;
 		--idle) idle_max_ms=$2 ;;
+		--memory) rss_grows_kib=$2 ;;
 		esac
 		shift 2
 	done
@@ -75,6 +77,12 @@ read_options() {
 	[ -n "$rounds" ] || rounds=$((seconds / 240))
 	[ "$rounds" -ge 2 ] || rounds=2
 }
+
+# A case's line does not share the progress line's place.
+progress_clear() { [ ! -t 2 ] || printf '\r\033[K' >&2; }
+eval "pair_$(declare -f not_ok)"
+ok() { progress_clear; printf 'ok - %s\n' "$1"; }
+not_ok() { progress_clear; pair_not_ok "$@"; }
 
 # ---- the lab ------------------------------------------------------------------------------------------------------
 
@@ -116,7 +124,7 @@ soak_begin() {
 
 soak_clean() {
 	local kept=/tmp/pair_soak.$$
-	[ ! -t 2 ] || printf '\r\033[K' >&2
+	progress_clear
 	if [ "$failures" -gt 0 ]; then
 		cp -r "$dir" "$kept" && printf '# logs are kept in %s\n' "$kept" >&2
 	fi
@@ -139,14 +147,24 @@ progress() {
 		"$round_kind" "${flows_status% cut=*}" "$events_done" "$last_event" >&2
 }
 
-# What a round's own flows get before its faults begin, and after they have ended: the time left is shared by the rounds.
-round_run() {
-	local begun=$EPOCHSECONDS length storm
-	length=$(((soak_begun + seconds - begun) / (rounds - round + 1)))
-	# Checks take some seconds, and idle flows theirs.
-	storm=$((length - (length > 90 ? 40 : 12)))
+# How long a round's flows and faults go on: the same for the same arguments, whatever the machine does. Flows that are idle or wait
+# for a session to time out, and the checks, take some seconds more.
+storm_seconds() {
+	local length=$((seconds / rounds))
+	storm=$((length - (length > 90 ? 35 : 12)))
 	[ "$storm" -ge 5 ] || storm=5
+}
+
+round_begins() {
+	# The daemons of a round of paths alone live through it: what they lose shows.
+	[ $((round % 2)) = 1 ] && round_kind=paths || round_kind=restarts
+	storm_seconds
 	faults_plan "$storm" "$round_kind"
+}
+
+round_run() {
+	local begun=$EPOCHSECONDS
+	round_begins
 	start client source "$soak_flows" client $dest_ip $flow_port $closed_port $((seed * 1000 + round)) $((round * 1000000)) "$storm" \
 		$drain_s "$rate" "$idle_max_ms" 150 "$dir/client.log" "$dir/status"
 	client_pid=$started
@@ -165,8 +183,7 @@ read_options "$@"
 if [ "$only_plan" = 1 ]; then
 	dir=$(mktemp -d) && trap 'rm -rf "$dir"' EXIT
 	for ((round = 1; round <= rounds; round++)); do
-		round_kind=$([ $((round % 2)) = 1 ] && echo paths || echo restarts)
-		faults_plan $((seconds / rounds)) "$round_kind"
+		round_begins
 		sed "s/^/round $round: /" "$dir/plan"
 	done
 	exit 0
@@ -175,8 +192,6 @@ printf '# seed %s, %s s, %s rounds: again with SEED=%s SECONDS=%s\n' "$seed" "$s
 soak_begun=$EPOCHSECONDS
 soak_begin
 for ((round = 1; round <= rounds; round++)); do
-	# The daemons of a round of paths alone live through it: what they lose shows.
-	round_kind=$([ $((round % 2)) = 1 ] && echo paths || echo restarts)
 	round_run
 done
 soak_summary
