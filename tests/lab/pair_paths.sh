@@ -7,6 +7,7 @@
 #   link 2 set ab blackhole=on            # a fault, while it runs; `ab` is tx to rx; see `link_emulator --help`
 #
 # path_stat rx|tx K KEY: the sum over the stripes that path linkK has now, of a key of event=stats_stripe (SIGUSR1).
+# path_total rx|tx K KEY: of its event=stats_path, which counts the stripes that are gone as well.
 # path_moved rx|tx K BYTES: succeeds if the path carried so much, from that daemon, in half a second.
 # path_still rx|tx K BYTES: succeeds if it carried at most so much.
 
@@ -43,7 +44,7 @@ path_stat() {
 	local log=${1}_log count path=link$2
 	log=${!log}
 	# rx_proxy knows a path by its number.
-	[ "$1" = tx ] || path=$(($2 - 1))
+	[ "$1" = tx ] || path=path$(($2 - 1))
 	count=$(grep -c ' event=stats ' "$log")
 	stat "$1" flows >/dev/null || { echo -1; return 1; }
 	awk -v skip="$count" -v path="path=$path" -v key="$3=" '
@@ -52,6 +53,19 @@ path_stat() {
 			for (i = 1; i <= NF; i++) if (index($i, key) == 1) sum += substr($i, length(key) + 1)
 		}
 		END { print sum + 0 }' "$log"
+}
+
+path_total() {
+	local log=${1}_log path=link$2 value
+	log=${!log}
+	[ "$1" = tx ] || path=path$(($2 - 1))
+	# The line is the last one of the path's once another event=stats has come after it.
+	stat "$1" flows >/dev/null && stat "$1" flows >/dev/null || { echo -1; return 1; }
+	value=$(awk -v path="path=$path" '
+		/ event=stats / { line = next_line; next_line = "" }
+		/ event=stats_path / && index($0, path " ") { next_line = $0 }
+		END { print line }' "$log" | grep -oE " $3=[^ ]+")
+	echo "${value#*=}"
 }
 
 path_carried() { # rx|tx K: in half a second; less than nothing if stripes were replaced meanwhile
