@@ -137,11 +137,11 @@ test_replay() {
 hello_bytes() { printf '\x11\x00\x00\x2c\x00\x00\x00\x00Pair0123456789abcde%s\x00\x00\x00\x00\x00\x01\x00\x00' "$1"; head -c 16 /dev/zero; }
 to_hex() { od -An -v -tx1 | tr -d ' \n'; }
 join_psk() { # IDENTITY KEY_FILE LETTER
-	{ hello_bytes "$3"; sleep 1.2; } |
-		on tx timeout 1.4 openssl s_client -connect "$rx_ip:6000" -psk "$(cat "$dir/$2")" -psk_identity "$1" -tls1_3 \
+	{ hello_bytes "$3"; sleep 2; } |
+		on tx timeout 2.5 openssl s_client -connect "$rx_ip:6000" -psk "$(cat "$dir/$2")" -psk_identity "$1" -tls1_3 \
 			-ciphersuites TLS_AES_128_GCM_SHA256 -quiet 2>/dev/null | to_hex
 }
-join_none() { { hello_bytes "$1"; sleep 1.2; } | on tx timeout 1.4 nc "$rx_ip" $none_port | to_hex; }
+join_none() { { hello_bytes "$1"; sleep 2; } | on tx timeout 2.5 nc "$rx_ip" $none_port | to_hex; }
 # WELCOME: head, incarnation, status.
 incarnation() { cut -c 17-48 "$dir/$1.hex"; }
 status() { cut -c 49-56 "$dir/$1.hex"; }
