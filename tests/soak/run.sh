@@ -76,6 +76,8 @@ read_options() {
 	[ -n "$seed" ] || seed=$((RANDOM * 32768 + RANDOM + 1))
 	[ -n "$rounds" ] || rounds=$((seconds / 240))
 	[ "$rounds" -ge 2 ] || rounds=2
+	# What waits for the timeout of a session would take most of a short round.
+	[ $((seconds / rounds)) -gt 90 ] || session_timeout_ms=5000
 }
 
 # A case's line does not share the progress line's place.
