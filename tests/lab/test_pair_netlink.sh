@@ -119,6 +119,18 @@ test_unplug() {
 	check "all its stripes follow" "not in a second" wait_for 1 stripes_to 10.99.0.2 4
 }
 
+# An address of IPv6 comes a second before it may be used: duplicate detection.
+test_ipv6() {
+	if ! on tx test -d /proc/sys/net/ipv6/conf/dsl0; then
+		skip "an address of IPv6" "there is no IPv6"
+		return
+	fi
+	ip_rx -6 address add fd00:98::2/64 dev dsl0 nodad
+	on tx sh -c 'cd /proc/sys/net/ipv6/conf/dsl0 && echo 1 >accept_dad && echo 1 >dad_transmits'
+	soon "an address of IPv6 comes" $((up_ms + 2000)) 'event=path_up .*path=six$' ip_tx -6 address add fd00:98::1/64 dev dsl0
+	goes "it goes" six ip_tx -6 address delete fd00:98::1/64 dev dsl0
+}
+
 # A path without interface and address: whatever leads to its far end.
 test_route() {
 	ip_tx route delete 10.97.0.0/24 via 10.99.0.2
@@ -144,7 +156,7 @@ test_flapping() {
 
 dials() { on tx awk '/^Tcp:/ && ++line == 2 { print $6 }' /proc/net/snmp; }
 
-# A case: how many connections the 12 stripes of 4 paths make in 4 s, once their pauses are long.
+# A case: how many connections all stripes make in 4 s, once their pauses are long.
 hammered() {
 	local before count
 	sleep 4.5
@@ -168,8 +180,9 @@ pair_lab --rate 100M --delay 5ms
 pair_paths='{ name = "link"; stripes = 4; },
 	{ name = "stick"; interface = "usb0"; remote_ip = "10.99.0.2"; stripes = 4; },
 	{ name = "dsl"; local_ip = "10.98.0.1"; remote_ip = "10.98.0.2"; stripes = 2; },
+	{ name = "six"; local_ip = "fd00:98::1"; remote_ip = "fd00:98::2"; stripes = 2; },
 	{ name = "any"; remote_ip = "10.97.0.2"; stripes = 2; }'
-pair_rx_security="mode = \"none\"; accept_from = ( \"$tx_ip/32\", \"10.96.0.0/14\" );"
+pair_rx_security="mode = \"none\"; accept_from = ( \"$tx_ip/32\", \"10.96.0.0/14\", \"fd00:98::/64\" );"
 pair_configure
 rx_start && tx_start && tx_connected 4 && rules up || exit 1
 load_serve
@@ -181,6 +194,7 @@ comes "a route to a path's far end comes" any ip_tx route add 10.97.0.0/24 via 1
 test_down "an interface" stick usb0
 test_down "the interface of an address" dsl dsl0
 test_addresses
+test_ipv6
 test_unplug
 comes "a route that went with its interface comes back" any ip_tx route add 10.97.0.0/24 via 10.99.0.2
 test_route
