@@ -216,6 +216,14 @@ void egress_mark_lost(struct egress *e, struct egress_record *record)
 	record->copy_stripe = 0;
 }
 
+void egress_unmark_lost(struct egress *e, struct egress_record *record)
+{
+	assert(!record->stripe && record->last_stripe);
+	e->lost--;
+	e->lost_from = number_of(e, record);
+	record->stripe = record->last_stripe;
+}
+
 void egress_mark_repeat(struct egress *e, struct egress_record *record)
 {
 	assert(record->stripe);

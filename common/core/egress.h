@@ -32,6 +32,7 @@ struct egress_record {
 	bool fin;             /* the direction ends after these bytes */
 	bool reinjected;      /* was sent more than once, not counting the first copy, or need not be repeated */
 	bool repeat;          /* is late: shall be repeated on another stripe than the one that carries it */
+	bool asks;            /* goes again because the data ack may be lost, not the data */
 	bool refused;         /* a path had no budget for its repetition */
 };
 
@@ -101,6 +102,8 @@ struct egress_record *egress_record_at(const struct egress *e, uint32_t i);
 
 /* The record waits for reinjection, whatever stripe carries it. */
 void egress_mark_lost(struct egress *e, struct egress_record *record);
+/* A lost record's last stripe brings it after all. */
+void egress_unmark_lost(struct egress *e, struct egress_record *record);
 /* The record, which is not lost, shall be repeated; or not, after all. */
 void egress_mark_repeat(struct egress *e, struct egress_record *record);
 void egress_drop_repeat(struct egress *e, struct egress_record *record);

@@ -338,6 +338,8 @@ void session_set_stripe_state(struct stripe *stripe, enum stripe_state state)
 	if (counts_as_up(state) && !counts_as_up(old)) {
 		session->stripes_up++;
 		path->stripes_up++;
+		path->progress_us = path->heard_us = session->now_us;
+		path->state = PATH_WELL;
 		stripe->progress_us = session->now_us;
 		session_tell(session, SESSION_STRIPE_UP, stripe, 0, NULL);
 		if (path->stripes_up == 1)

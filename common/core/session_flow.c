@@ -68,7 +68,8 @@ void flow_update_turn(struct flow *flow)
 	list->last = flow;
 	list->count++;
 	flow->turn_list = want;
-	flow->turn_bytes = TURN_BYTES;
+	uint32_t turn_bytes = ROUND_BYTES / list->count;
+	flow->turn_bytes = turn_bytes < TURN_BYTES ? (int32_t)turn_bytes : TURN_BYTES;
 }
 
 /* --- Ends ---------------------------------------------------------------------------------------------------------*/

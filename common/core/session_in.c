@@ -253,6 +253,7 @@ static void heard(struct stripe *stripe, size_t len, uint64_t now_us)
 	struct session *session = stripe->session;
 	session->now_us = now_us;
 	stripe->traffic.bytes_in += len;
+	session->paths[stripe->path].heard_us = now_us;
 	session->asked_us = 0;
 }
 

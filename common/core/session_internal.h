@@ -6,6 +6,7 @@
  *   session_in.c      frames from stripes → flows
  *   session_out.c     flows → frames to stripes
  *   session_repeat.c  copies and repetitions, within budgets
+ *   session_path.c    paths that fall silent
  *   session_time.c    liveness, stale stripes, reinjection of what is held up, timeouts
  *   session_stats.c   figures for statistics
  */
@@ -18,7 +19,8 @@
 
 enum {
 	EXPRESS_BYTES = 65536,       /* a flow is small until it sent so much without a pause */
-	TURN_BYTES = 32768,          /* of a flow before the next one's turn */
+	TURN_BYTES = 32768,          /* of a flow before the next one's turn, */
+	ROUND_BYTES = 262144,        /* and of all flows before it has its next: with many, turns are short */
 	ACK_DELAY_US = 5000,         /* a data ack waits at most so long for company */
 	ACK_BYTES = 65536,           /* and for at most so many bytes */
 	TICK_US = 20000,             /* timers' grain while flows are moving */
@@ -54,8 +56,18 @@ struct reply {
 	enum open_status status;
 };
 
+enum path_state {
+	PATH_WELL,
+	PATH_QUIET, /* no acks for longer than of late: new data keeps off it, if another path can take it */
+	PATH_SILENT /* and for longer than a round trip explains: what it carries goes again */
+};
+
 struct path {
 	unsigned stripes_up; /* stale ones too */
+	enum path_state state;
+	uint64_t progress_us; /* last time that something was acknowledged on it, or a stripe of it came up */
+	uint64_t heard_us;    /* last time that anything came from it */
+	uint32_t pause_us;    /* how long acks have stayed out lately, though something was under way */
 	uint64_t pinged_us;
 	unsigned ping_turn; /* which of its stripes is asked next */
 	bool known;         /* it has, or had, a stripe: these are set */
@@ -163,6 +175,18 @@ bool output_is_express(unsigned index, unsigned stripes);
 
 /* --- session_stats.c */
 void stats_add_traffic(struct stripe_traffic *sum, const struct stripe_traffic *more);
+
+/* --- session_path.c */
+/* Looks for paths that have fallen silent. */
+void paths_check(struct session *session);
+/* When paths_check must be called at the latest; UINT64_MAX: never. */
+uint64_t paths_next_us(const struct session *session);
+/* Something that the stripe carried was acknowledged; before stripe->progress_us is set. */
+void path_progress(struct stripe *stripe);
+/* It was not heard for some time, and there is another: what is put on it now may be lost. */
+bool path_is_unproven(const struct session *session, unsigned index);
+/* Those that get nothing new, because they are not well and another is. */
+void paths_avoided(const struct session *session, bool avoided[SESSION_PATHS_MAX]);
 
 /* --- session_time.c */
 void time_run(struct session *session);

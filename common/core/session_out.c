@@ -45,7 +45,7 @@ void run_look_at(struct run *run, size_t i)
 {
 	const struct stripe *stripe = run->stripes[i];
 	run->choices[i] = (struct sched_choice){
-	        .usable = stripe->state == STRIPE_UP && !stripe->error,
+	        .usable = stripe->state == STRIPE_UP && !stripe->error && !run->avoided[stripe->path],
 	        .express = stripe->express,
 	        .backup = stripe->backup,
 	        .in_recovery = stripe->info.in_recovery,
@@ -61,6 +61,7 @@ static void start_run(struct run *run, struct session *session)
 	/* The arrays are large and stay as they are: only what `count` covers is read. */
 	run->session = session;
 	run->count = 0;
+	paths_avoided(session, run->avoided);
 	for (struct stripe *stripe = session->stripes; stripe; stripe = stripe->next) {
 		if (stripe->state != STRIPE_UP && stripe->state != STRIPE_STALE)
 			continue;
@@ -79,7 +80,8 @@ void session_stripe_info(struct stripe *stripe, const struct stripe_info *info, 
 {
 	struct session *session = stripe->session;
 	const struct stripe_info *old = &stripe->info;
-	bool progress = info->acked_bytes != old->acked_bytes || (!info->in_flight_bytes && !info->notsent_bytes);
+	bool acked = info->delivered != old->delivered;
+	bool progress = acked || (!info->in_flight_bytes && !info->notsent_bytes);
 
 	session->now_us = now_us;
 	if (info->sent_segments >= old->sent_segments && info->lost_segments >= old->lost_segments) {
@@ -93,6 +95,8 @@ void session_stripe_info(struct stripe *stripe, const struct stripe_info *info, 
 	stripe->info = *info;
 	stripe->info_us = now_us;
 	stripe->room_bytes = room_bytes;
+	if (acked)
+		path_progress(stripe);
 	if (progress)
 		stripe->progress_us = now_us;
 	if (progress && stripe->state == STRIPE_STALE)
@@ -368,6 +372,13 @@ static int pick_again(struct run *run, const struct flow *flow, enum sched_class
 	return index < 0 ? run_pick(run, flow, class, piece->len, -1) : index;
 }
 
+/* A stripe that was taken for stale, or its path for silent, works again before this went elsewhere. */
+static bool comes_after_all(const struct run *run, uint32_t stripe_id)
+{
+	int index = run_index_of(run, stripe_id);
+	return index >= 0 && run->choices[index].usable;
+}
+
 /* One frame of the flow. False: no stripe takes it now. */
 static bool send_piece(struct run *run, struct flow *flow, enum sched_class class)
 {
@@ -376,6 +387,10 @@ static bool send_piece(struct run *run, struct flow *flow, enum sched_class clas
 	if (!egress_next(&flow->egress, FRAME_MIN, &piece))
 		return false;
 	bool again = piece.record;
+	if (again && !piece.record->asks && comes_after_all(run, piece.avoid_stripe)) {
+		egress_unmark_lost(&flow->egress, piece.record);
+		return true;
+	}
 	int index = again ? pick_again(run, flow, class, &piece) : run_pick(run, flow, class, piece.len, -1);
 	if (index < 0)
 		return false;

@@ -62,11 +62,37 @@ static void count_refused(struct session *session, struct path *path, uint32_t l
 	session->stats.refused_bytes += len;
 }
 
+/* As run_pick_second, but on another path; on a backup path only if the first is one, too. */
+static int pick_other_path(struct run *run, const struct flow *flow, uint32_t len, int first, struct path **refused)
+{
+	const struct stripe *stripe = run->stripes[first];
+	for (size_t i = 0; i < run->count; i++)
+		if (run->stripes[i]->path == stripe->path || (run->stripes[i]->backup && !stripe->backup))
+			run->choices[i].usable = false;
+	int index = run_pick_second(run, flow, SCHED_EXPRESS, len, first, refused);
+	for (size_t i = 0; i < run->count; i++)
+		run_look_at(run, i);
+	return index;
+}
+
+/* A copy helps against a loss wherever it travels, against the death of a path only on another; unless that is much
+ * slower. On a path that was not heard for a while, the first bytes are worth a copy even if nothing was lost lately. */
 int run_pick_copy(struct run *run, const struct flow *flow, uint32_t len, int first)
 {
-	struct path *refused;
-	int index = run->copies ? run_pick_second(run, flow, SCHED_EXPRESS, len, first, &refused) : -1;
-	if (run->copies && refused)
+	bool unproven = path_is_unproven(run->session, run->stripes[first]->path);
+	struct path *refused = NULL, *refused_here = NULL;
+	if (!run->copies && !unproven)
+		return -1;
+	int index = pick_other_path(run, flow, len, first, &refused);
+	if (run->copies && !unproven) {
+		int here = run_pick_second(run, flow, SCHED_EXPRESS, len, first, &refused_here);
+		if (index < 0 || (here >= 0 && sched_delivery_us(&run->choices[index], len) >
+		                                       2 * sched_delivery_us(&run->choices[here], len))) {
+			index = here;
+			refused = refused_here;
+		}
+	}
+	if (refused)
 		count_refused(run->session, refused, len);
 	return index;
 }

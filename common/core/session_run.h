@@ -18,7 +18,8 @@ struct run {
 	struct stripe *stripes[SESSION_STRIPES_MAX];
 	struct sched_choice choices[SESSION_STRIPES_MAX];
 	size_t count;
-	bool copies; /* small flows' frames travel twice */
+	bool avoided[SESSION_PATHS_MAX]; /* paths that get nothing new */
+	bool copies;                     /* small flows' frames travel twice */
 };
 
 /* --- session_out.c */

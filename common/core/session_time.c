@@ -45,23 +45,33 @@ static void check_stripe(struct stripe *stripe)
 	session_send_elsewhere(session, stripe->id);
 }
 
-static void ping_path(struct session *session, unsigned path_index)
+/* On a silent path a stripe that waits for an acknowledgement will tell without being asked; the others are tried. */
+static struct stripe *next_to_ask(const struct session *session, unsigned path_index)
 {
-	struct path *path = &session->paths[path_index];
-	unsigned turn = 0;
+	const struct path *path = &session->paths[path_index];
+	unsigned turn = path->ping_turn % path->stripes_up;
 	for (struct stripe *stripe = session->stripes; stripe; stripe = stripe->next) {
 		if (stripe->path != path_index || (stripe->state != STRIPE_UP && stripe->state != STRIPE_STALE))
 			continue;
-		if (turn++ == path->ping_turn % path->stripes_up)
-			stripe->ping_due = true;
+		if (path->state == PATH_SILENT ? stripe->state == STRIPE_UP && !stripe->info.in_flight_bytes : !turn--)
+			return stripe;
 	}
+	return NULL;
+}
+
+static void ping_path(struct session *session, unsigned path_index)
+{
+	struct path *path = &session->paths[path_index];
+	struct stripe *stripe = next_to_ask(session, path_index);
+	if (stripe)
+		stripe->ping_due = true;
 	path->ping_turn++;
 	path->pinged_us = session->now_us;
 }
 
 static uint64_t ping_interval_us(const struct session *session, const struct path *path)
 {
-	if (session->asked_us)
+	if (session->asked_us || path->state == PATH_SILENT)
 		return PING_BUSY_US;
 	uint64_t us = (uint64_t)PING_IDLE_MAX_US / path->stripes_up;
 	return us < PING_IDLE_US ? us : PING_IDLE_US;
@@ -127,6 +137,7 @@ static void repeat_oldest(struct flow *flow)
 	    flow->session->now_us - oldest->sent_us < REPEAT_US + held_up_after_us(flow->session, oldest->stripe))
 		return;
 	egress_mark_lost(&flow->egress, oldest);
+	oldest->asks = true;
 	flow_update_turn(flow);
 }
 
@@ -196,6 +207,8 @@ static void check_timeout(struct session *session)
 void time_run(struct session *session)
 {
 	check_timeout(session);
+	if (session->now_us >= paths_next_us(session))
+		paths_check(session);
 	if (session->now_us < session->tick_us)
 		return;
 	measure_stripes(session);
@@ -230,6 +243,7 @@ uint64_t session_next_us(const struct session *session)
 		next_us = earlier(next_us, session->down_us + session->config.limits.timeout_us);
 	if (!session->stripes_up)
 		return next_us;
+	next_us = earlier(next_us, paths_next_us(session));
 	if (session->moving || in_motion(session))
 		return earlier(next_us, session->tick_us);
 	for (unsigned i = 0; i < SESSION_PATHS_MAX; i++) {

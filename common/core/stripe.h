@@ -22,12 +22,13 @@ enum { STRIPE_OUTPUT_ITEMS = 256, STRIPE_OUTPUT_INLINE = 80 };
 
 /* What the kernel says of the connection (struct tcp_info), in the engine's units. */
 struct stripe_info {
-	uint32_t srtt_us; /* smoothed RTT; 0: not known */
+	uint32_t srtt_us;   /* smoothed RTT; 0: not known */
+	uint32_t rttvar_us; /* its mean deviation */
 	uint32_t cwnd_bytes;
 	uint32_t in_flight_bytes; /* sent, not acknowledged by the other kernel */
 	uint32_t notsent_bytes;   /* in the socket, not sent */
 	uint64_t rate_Bps;        /* delivery rate, bytes per second; 0: not known */
-	uint64_t acked_bytes;     /* since the start */
+	uint64_t delivered;       /* segments acknowledged since the start, selectively too */
 	uint64_t sent_segments;   /* since the start, with retransmissions */
 	uint64_t lost_segments;   /* retransmissions since the start */
 	bool in_recovery;         /* tcpi_ca_state is Recovery or Loss */
@@ -71,7 +72,7 @@ struct stripe {
 	struct stripe_info info;
 	uint64_t info_us;        /* when info was taken */
 	uint32_t room_bytes;     /* what may still be put in before the next info */
-	uint64_t progress_us;    /* last time the other kernel acknowledged bytes, or nothing was to be acknowledged */
+	uint64_t progress_us;    /* last time the other kernel acknowledged anything, or nothing was to be acknowledged */
 	uint64_t pong_token;     /* to answer with */
 	bool ping_due, pong_due; /* to be put in by the next session_run */
 	struct stripe_traffic traffic;

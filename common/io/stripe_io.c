@@ -144,11 +144,12 @@ static void take_info(struct stripe_io *io)
 		return;
 	io->info = (struct stripe_info){
 	        .srtt_us = ti.tcpi_rtt,
+	        .rttvar_us = ti.tcpi_rttvar,
 	        .cwnd_bytes = scaled(ti.tcpi_snd_cwnd, ti.tcpi_snd_mss),
 	        .in_flight_bytes = scaled(ti.tcpi_unacked, ti.tcpi_snd_mss),
 	        .notsent_bytes = ti.tcpi_notsent_bytes,
 	        .rate_Bps = ti.tcpi_delivery_rate,
-	        .acked_bytes = ti.tcpi_bytes_acked,
+	        .delivered = ti.tcpi_delivered,
 	        .sent_segments = ti.tcpi_data_segs_out,
 	        .lost_segments = ti.tcpi_total_retrans,
 	        .in_recovery = ti.tcpi_ca_state >= TCP_CA_Recovery,

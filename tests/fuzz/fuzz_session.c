@@ -399,7 +399,7 @@ static void stripe_operation(struct input *in, unsigned operation, struct link *
 		link->info.rate_Bps = 100 * word(in);
 		link->info.in_recovery = byte(in) % 4 == 0;
 		if (byte(in) % 2) {
-			link->info.acked_bytes += link->info.in_flight_bytes;
+			link->info.delivered += link->info.in_flight_bytes;
 			link->info.in_flight_bytes = 0;
 		}
 		session_stripe_info(link->stripe, &link->info, word(in), world.now_us);

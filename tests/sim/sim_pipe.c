@@ -88,11 +88,12 @@ uint32_t sim_pipe_room(const struct sim_pipe *pipe)
 void sim_pipe_info(const struct sim_pipe *pipe, struct stripe_info *info)
 {
 	*info = (struct stripe_info){.srtt_us = pipe->srtt_us,
+	                             .rttvar_us = pipe->rttvar_us,
 	                             .cwnd_bytes = (uint32_t)(pipe->cwnd < UINT32_MAX ? pipe->cwnd : UINT32_MAX),
 	                             .in_flight_bytes = (uint32_t)(pipe->sent - pipe->acked),
 	                             .notsent_bytes = (uint32_t)(pipe->written - pipe->sent),
 	                             .rate_Bps = pipe->rate_Bps,
-	                             .acked_bytes = pipe->acked,
+	                             .delivered = pipe->sacked_bytes,
 	                             .sent_segments = pipe->segments_sent,
 	                             .lost_segments = pipe->segments_lost,
 	                             .in_recovery = pipe->recovery_end > pipe->acked};
