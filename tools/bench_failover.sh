@@ -96,6 +96,11 @@ failover_row() {
 	for rtt in "${failover_rtts[@]}"; do
 		samples='[]' gaps=''
 		failover_begin "$rtt"
+		# New stripes overrun the links' queues until they know the rate.
+		for direction in send receive; do
+			on_host source timeout 30 "$bin/stream" -c "$pair_conf" --quiet --direction="$direction" --bytes=60M \
+				>"$work/stream.log" 2>&1 || pair_fail 'the first transfer failed:' "$work/stream.log"
+		done
 		for ((run = 1; run <= failover_runs; run++)); do
 			progress "$rtt ms, run $run of $failover_runs"
 			direction=send

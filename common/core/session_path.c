@@ -109,16 +109,23 @@ static void send_head_elsewhere(struct flow *flow, unsigned path_index)
 		session_add_control(flow, FLOW_CONTROL_ACK);
 }
 
+static void tell(struct stripe *stripe, enum session_event event)
+{
+	session_tell(stripe->session, event, stripe, 0, NULL);
+}
+
 static void enter(struct session *session, unsigned index, enum path_state state)
 {
+	struct stripe *stripe = session->stripes;
+	while (stripe->path != index || !carries(stripe))
+		stripe = stripe->next;
+	tell(stripe, state == PATH_QUIET ? SESSION_PATH_QUIET : SESSION_PATH_SILENT);
 	session->paths[index].state = state;
 	if (state == PATH_QUIET)
 		for (uint32_t i = 0; i < session->hash_size; i++)
 			for (struct flow *flow = session->hash[i]; flow; flow = flow->hash_next)
 				send_head_elsewhere(flow, index);
-	if (state != PATH_SILENT)
-		return;
-	for (struct stripe *stripe = session->stripes; stripe; stripe = stripe->next) {
+	for (; stripe && state == PATH_SILENT; stripe = stripe->next) {
 		if (stripe->path != index || stripe->state != STRIPE_UP || !carries(stripe))
 			continue;
 		session_set_stripe_state(stripe, STRIPE_STALE);
@@ -186,6 +193,8 @@ void path_progress(struct stripe *stripe)
 	if (pause_us > path->pause_us && path->state != PATH_SILENT)
 		path->pause_us = pause_us < explained_us(stripe) ? (uint32_t)pause_us : (uint32_t)explained_us(stripe);
 	path->progress_us = path->heard_us = now_us;
+	if (path->state == PATH_SILENT)
+		tell(stripe, SESSION_PATH_BACK);
 	path->state = PATH_WELL;
 }
 

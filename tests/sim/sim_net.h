@@ -133,7 +133,7 @@ struct sim_host {
 	unsigned side;
 	struct session *session;
 	bool dirty;
-	unsigned events[16]; /* how often each enum session_event came */
+	unsigned events[32]; /* how often each enum session_event came */
 	uint64_t peak_bytes; /* of pages */
 };
 
