@@ -175,7 +175,8 @@ uint64_t paths_next_us(const struct session *session)
 		if (due_us < next_us)
 			next_us = due_us;
 	}
-	return next_us;
+	/* What was learnt since the last look may have made one due already. */
+	return next_us > session->now_us ? next_us : session->now_us;
 }
 
 void path_progress(struct stripe *stripe)
