@@ -97,7 +97,7 @@ programs_judge_servers() {
 		verdict=$(stream_verdict "$status")
 		[ "$status $(sha256sum 2>/dev/null <"$out")" = "ok $upload_sum" ] || [ "$status" != ok ] || verdict=cut
 		echo "program=nc verdict=$verdict status=$status"
-		rm -f "$out"
+		[ ! -f "$out" ] || rm -f "$out"
 	done < <(grep '^{' "$dir/raw.log" | tail -n +$((raw_judged + 1)) | jq -r '.status + " " + (.received.out // "/dev/null")') \
 		>>"$dir/programs.log"
 	raw_judged=$(grep -c '^{' "$dir/raw.log")
