@@ -3,6 +3,7 @@
  *   client role (tx_proxy)              server role (rx_proxy)
  *   FLOW_OPENING   OPEN sent            FLOW_CONNECTING  OPEN came, the destination is being connected
  *          └──────────── OPEN_RESULT: connected ────────────┘
+ *                                       FLOW_REFUSED     it did not: OPEN_RESULT is to be sent, then the flow ends
  *   FLOW_OPEN      both directions work, or one has ended (half-close)
  *   FLOW_RESETTING RESET is to be sent or was sent; waits for GONE
  *   FLOW_ENDED     nothing more to do; freed by the next session_run
@@ -19,7 +20,7 @@
 #include "frame.h"
 #include "ingress.h"
 
-enum flow_state { FLOW_OPENING, FLOW_CONNECTING, FLOW_OPEN, FLOW_RESETTING, FLOW_ENDED };
+enum flow_state { FLOW_OPENING, FLOW_CONNECTING, FLOW_REFUSED, FLOW_OPEN, FLOW_RESETTING, FLOW_ENDED };
 
 struct session;
 

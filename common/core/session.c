@@ -250,7 +250,7 @@ void session_add_reply(struct session *session, enum frame_type type, uint32_t f
 			return;
 	}
 	if (session->reply_count == REPLIES_MAX)
-		return; /* the other side asks again, or has its own deadline */
+		return; /* the other side asks again: its OPEN, RESET or DATA without an answer */
 	session->replies[(session->reply_first + session->reply_count) % REPLIES_MAX] =
 	        (struct reply){type, flow, status};
 	session->reply_count++;

@@ -100,15 +100,20 @@ void flow_check_done(struct flow *flow)
 		flow_finish(flow, RESET_NONE);
 }
 
-/* Frees what the flow holds and leaves only what it takes to get the RESET across. */
-static void start_resetting(struct flow *flow, enum reset_reason reason)
+/* Frees what the flow holds and leaves only what it takes to get its last frame across. */
+static void carry_nothing(struct flow *flow, enum flow_state state)
 {
 	flow_leave_turn(flow);
 	session_drop_control(flow, 0xff);
 	window_release(flow);
 	egress_fini(&flow->egress);
 	ingress_fini(&flow->ingress);
-	flow->state = FLOW_RESETTING;
+	flow->state = state;
+}
+
+static void start_resetting(struct flow *flow, enum reset_reason reason)
+{
+	carry_nothing(flow, FLOW_RESETTING);
 	flow->asked_us = 0;
 	flow->reason = reason;
 	session_add_control(flow, FLOW_CONTROL_RESET);
@@ -150,8 +155,8 @@ void flow_connected(struct flow *flow, enum open_status status)
 		session_add_event(flow, FLOW_EVENT_READABLE); /* the first data came with OPEN */
 		return;
 	}
-	session_add_reply(flow->session, FRAME_OPEN_RESULT, flow->id, status);
-	flow_finish(flow, RESET_ABORTED);
+	carry_nothing(flow, FLOW_REFUSED);
+	session_add_control(flow, FLOW_CONTROL_RESULT);
 }
 
 /* --- Application → egress -----------------------------------------------------------------------------------------*/

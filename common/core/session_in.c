@@ -69,7 +69,7 @@ static int in_data(struct stripe *stripe, const struct frame *f)
 		/* Only a connected destination sends: the answer to OPEN is late, or was lost with its stripe. */
 		if (flow->state == FLOW_OPENING)
 			take_connected(flow, flow->egress.edge);
-		if (flow->state != FLOW_RESETTING)
+		if (flow->state != FLOW_RESETTING && flow->state != FLOW_REFUSED)
 			take_data(flow, f);
 		return 0;
 	}
@@ -264,7 +264,7 @@ unsigned session_stripe_place(struct stripe *stripe, struct iovec *slices, unsig
 	uint32_t len = frame_reader_payload(&stripe->reader, &id, &offset);
 	bool ready = len && !stripe->error && stripe->state != STRIPE_HANDSHAKE;
 	struct flow *flow = ready ? session_find_flow(stripe->session, id) : NULL;
-	if (!flow || flow->state == FLOW_RESETTING)
+	if (!flow || flow->state == FLOW_RESETTING || flow->state == FLOW_REFUSED)
 		return 0;
 	return ingress_place(&flow->ingress, offset, len, slices, max, bytes);
 }

@@ -242,13 +242,15 @@ static bool send_flow_control(struct run *run, struct flow *flow)
 	}
 	if (flow->control & FLOW_CONTROL_RESULT) {
 		f.type = FRAME_OPEN_RESULT;
-		f.result.status = OPEN_CONNECTED;
+		f.result.status = flow->open_status;
 		f.result.window_edge = flow->ingress.edge;
 		if (!send_control(run, &f, true, on))
 			return false;
 		flow->result_stripe = on[0];
 		session_drop_control(flow, FLOW_CONTROL_RESULT);
 		flow_update_turn(flow);
+		if (flow->state == FLOW_REFUSED)
+			flow_finish(flow, RESET_ABORTED);
 	}
 	if (flow->control & FLOW_CONTROL_ACK) {
 		f.type = FRAME_ACK;

@@ -425,10 +425,10 @@ static void check_flow(const struct flow *flow)
 {
 	const struct egress *e = &flow->egress;
 	const struct ingress *i = &flow->ingress;
-	uint32_t lost = 0;
+	uint32_t lost = 0, repeats = 0;
 	uint64_t at = e->sent;
 
-	if (flow->state == FLOW_ENDED || flow->state == FLOW_RESETTING) {
+	if (flow->state == FLOW_ENDED || flow->state == FLOW_RESETTING || flow->state == FLOW_REFUSED) {
 		FUZZ_CHECK(!e->store.page_count && !i->store.page_count && !flow->promised_bytes);
 		return;
 	}
@@ -441,10 +441,12 @@ static void check_flow(const struct flow *flow)
 		FUZZ_CHECK(record->offset + record->len + record->fin == at);
 		at = record->offset;
 		lost += !record->stripe;
+		repeats += record->repeat;
+		FUZZ_CHECK(record->stripe || !record->repeat);
 		FUZZ_CHECK(!record->stripe || session_find_stripe(world.session, record->stripe));
 	}
 	FUZZ_CHECK(at <= e->acked || !e->record_count);
-	FUZZ_CHECK(e->lost == lost);
+	FUZZ_CHECK(e->lost == lost && e->repeats == repeats);
 }
 
 static void check_world(void)

@@ -95,12 +95,22 @@ refused_at_once() {
 	[[ $client == *' error=ECONNREFUSED at=connect '* ]] && [ "${ms%% *}" -lt 900 ]
 }
 
+# The answer and what follows from it travel on several stripes, and come in any order.
+never_an_end() {
+	local i
+	for ((i = 0; i < $1; i++)); do
+		client=$(probe 7199 send=6000 fin read=1)
+		[[ $client == *' error=ECONNRESET '* || $client == *' error=EPIPE '* ]] || return 1
+	done
+}
+
 test_refused() {
 	if [ "$pair_open" = confirm ]; then
 		# A second try would be one SYN retransmission later.
 		attempt "confirm: a destination that refuses is a refusal, at once" 3 refused_at_once
 	else
 		tells "early: a destination that refuses is a RST after the handshake" "$(probe 7199 read=1)" error=ECONNRESET at=read
+		check "early: and never a clean end, though all was said" "$client" never_an_end 10
 	fi
 	client=$(probe 7198 read=1)
 	serve "later_$pair_open" dest 7198 "$tcp_probe" listen 7198 send=1 end

@@ -118,6 +118,39 @@ static void check_refusals(void)
 		sim_check(sim);
 		sim_free(sim);
 	}
+	UNIT_CASE("hundreds refused at once, their first bytes behind OPEN: each is told, none sees an end") {
+		static const struct sim_path paths[2] = {
+		        SIM_LAN, {.stripes = 2, .rate_Bps = 2000000, .delay_us = 60000, .queue_bytes = 60000}};
+
+		for (uint64_t seed = 1; seed <= 3; seed++) {
+			struct sim_config config = {.seed = seed,
+			                            .path_count = 2,
+			                            .paths = {paths[0], paths[1]},
+			                            .limits = {.memory_bytes = 512 << 20}};
+			config.paths[0].loss_ppm = config.paths[1].loss_ppm = 50000;
+			config.paths[0].delay_us = 20000;
+			struct sim *sim = sim_new(&config);
+
+			for (unsigned i = 0; i < 400; i++)
+				sim_add(sim, &(struct sim_plan){.bytes = {3000, 100},
+				                                .chunk = {1000, 0},
+				                                .pause_us = {5000, 0},
+				                                .early = true,
+				                                .start_us = 1300 * SIM_MS + i * 20,
+				                                .connect_us = i % 7 * SIM_MS,
+				                                .status = OPEN_REFUSED});
+			UNIT_TRUE(sim_run(sim, 10 * SIM_SECOND));
+			UNIT_STR(sim->wrong, "");
+			for (uint32_t i = 0; i < sim->flow_count; i++) {
+				const struct sim_flow *f = sim->flows[i];
+
+				UNIT_TRUE(f->status == OPEN_REFUSED || f->status == OPEN_FAILED);
+				UNIT_TRUE(!f->ends[SIM_CLIENT].ended_read);
+				UNIT_TRUE(f->result_us && f->result_us - f->started_us < 4 * SIM_SECOND);
+			}
+			sim_free(sim);
+		}
+	}
 	UNIT_CASE("the server's limit of flows: the answer says so, and there is room again later") {
 		struct sim_config config = {.seed = 1, .path_count = 1, .paths = {SIM_DSL}};
 		struct sim *sim;

@@ -18,7 +18,10 @@ struct rig {
 	uint32_t open_payload;      /* bytes that the last OPEN announced behind it */
 	struct flow *flow;          /* the last one opened */
 	unsigned results, ended;
-	bool holds; /* the application takes nothing */
+	bool holds;                           /* the application takes nothing */
+	bool refuses;                         /* the destination */
+	bool full;                            /* no stripe has room */
+	unsigned statuses[OPEN_STATUS_COUNT]; /* of OPEN_RESULTs sent */
 	enum open_status status;
 	enum reset_reason reason;
 };
@@ -38,6 +41,8 @@ static void on_open(void *user, struct flow *flow)
 
 	rig->flow = flow;
 	flow->user = rig;
+	if (rig->refuses)
+		flow_connected(flow, OPEN_REFUSED);
 }
 
 static void on_readable(void *user, struct flow *flow)
@@ -83,6 +88,8 @@ static void on_output(void *user, struct stripe *stripe)
 		struct frame f;
 		while (frame_reader_next(&rig->readers[i], &at, end, &f) == 1) {
 			rig->sent[f.type]++;
+			if (f.type == FRAME_OPEN_RESULT)
+				rig->statuses[f.result.status]++;
 			rig->fins += f.type == FRAME_DATA && f.flags & FRAME_FLAG_FIN;
 			if (f.type == FRAME_OPEN)
 				rig->open_payload = rig->readers[i].payload_left;
@@ -96,7 +103,7 @@ static void on_measure(void *user, struct stripe *stripe)
 	struct rig *rig = user;
 	struct stripe_info info = {.srtt_us = 20000, .rate_Bps = 1000000};
 
-	session_stripe_info(stripe, &info, 100000, rig->now_us);
+	session_stripe_info(stripe, &info, rig->full ? 0 : 100000, rig->now_us);
 }
 
 static void on_event(void *user, const struct session_event_info *info)
@@ -328,6 +335,91 @@ static void check_crossing(void)
 
 /* --- What breaks the rules ----------------------------------------------------------------------------------------*/
 
+static void check_many_answers(void)
+{
+	enum { MANY = 900, TOO_MANY = 2500 };
+	struct rig rig;
+
+	UNIT_CASE("many refusals at once, no stripe has room: none is lost, and later data is answered") {
+		start_with(&rig, SESSION_SERVER, 2, 64 << 20);
+		rig.refuses = rig.full = true;
+		for (uint32_t id = 1; id <= MANY; id++) {
+			struct frame f = open_frame(id);
+			feed(&rig, id % 2, &f);
+			session_run(rig.session, rig.now_us);
+			/* What travels behind the OPEN, on the way already. */
+			f = (struct frame){.type = FRAME_DATA, .flow = id, .flags = FRAME_FLAG_FIN};
+			feed(&rig, id % 2, &f);
+		}
+		run(&rig, SECOND);
+		UNIT_EQ(rig.sent[FRAME_OPEN_RESULT], 0);
+		rig.full = false;
+		run(&rig, SECOND);
+		UNIT_TRUE(rig.statuses[OPEN_REFUSED] >= MANY); /* copies go as well */
+		UNIT_EQ(rig.statuses[OPEN_REFUSED], rig.sent[FRAME_OPEN_RESULT]);
+		UNIT_EQ(rig.sent[FRAME_GONE], 0);
+		struct session_stats stats;
+		session_get_stats(rig.session, &stats);
+		UNIT_EQ(stats.flows, 0);
+		UNIT_EQ(stats.promised_bytes, 0);
+		feed(&rig, 0, &(struct frame){.type = FRAME_DATA, .flow = MANY, .flags = FRAME_FLAG_FIN});
+		run(&rig, STEP_US);
+		UNIT_EQ(rig.sent[FRAME_GONE], 1);
+		stop(&rig);
+	}
+	UNIT_CASE("more OPENs over the limit than answers are kept: those without one are answered when asked again") {
+		start(&rig, SESSION_SERVER, 2);
+		session_goaway(rig.session, rig.now_us);
+		rig.full = true;
+		for (uint32_t id = 1; id <= TOO_MANY; id++) {
+			struct frame f = open_frame(id);
+			feed(&rig, id % 2, &f);
+		}
+		run(&rig, SECOND);
+		rig.full = false;
+		run(&rig, SECOND);
+		unsigned answered = rig.statuses[OPEN_LIMIT];
+		UNIT_TRUE(answered > 0);
+		UNIT_EQ(answered, rig.sent[FRAME_OPEN_RESULT]);
+		for (uint32_t id = 1; id <= TOO_MANY; id++) {
+			struct frame f = open_frame(id);
+			feed(&rig, id % 2, &f);
+			run(&rig, STEP_US);
+		}
+		UNIT_EQ(rig.sent[FRAME_GONE], TOO_MANY);
+		stop(&rig);
+	}
+}
+
+static void check_gone_first(void)
+{
+	struct rig rig;
+
+	for (unsigned fin = 0; fin < 2; fin++)
+		UNIT_CASE("refused, but GONE comes first: a failure, never an end in order%s",
+		          fin ? ", all being said" : "") {
+			start(&rig, SESSION_CLIENT, 2);
+			struct flow *flow = open_flow(&rig);
+			struct iovec slice;
+			if (!UNIT_TRUE(flow_reserve(flow, 10, &slice, 1)))
+				break;
+			memset(slice.iov_base, 'x', 10);
+			flow_commit(flow, 10);
+			if (fin)
+				flow_end(flow);
+			run(&rig, STEP_US);
+			feed(&rig, 0, &(struct frame){.type = FRAME_GONE, .flow = 1});
+			feed(&rig, 1,
+			     &(struct frame){.type = FRAME_OPEN_RESULT, .flow = 1, .result.status = OPEN_REFUSED});
+			feed(&rig, 1, &(struct frame){.type = FRAME_GONE, .flow = 1});
+			run(&rig, STEP_US);
+			UNIT_EQ(rig.results, 1);
+			UNIT_EQ(rig.status, OPEN_FAILED);
+			UNIT_EQ(rig.ended, 0);
+			stop(&rig);
+		}
+}
+
 static void check_rules(void)
 {
 	struct rig rig;
@@ -457,6 +549,8 @@ int main(void)
 	check_first_data();
 	check_stripe_lost();
 	check_crossing();
+	check_many_answers();
+	check_gone_first();
 	check_rules();
 	check_hash();
 	return unit_exit();
