@@ -1,3 +1,4 @@
+#define _GNU_SOURCE /* POLLRDHUP */
 #include "app_io.h"
 
 #include <errno.h>
@@ -288,8 +289,9 @@ void app_io_start(struct app_io *app, struct app_set *set, int fd, struct flow *
 
 /* --- Sockets that nobody watches ---------------------------------------------------------------------------------- */
 
-/* Looks at up to POLL_BATCH quiet sockets from `app` on; returns where to go on. poll(2) without events still tells of
- * failures. */
+/* Looks at up to POLL_BATCH quiet sockets from `app` on; returns where to go on. poll(2) tells of failures unasked, and
+ * of an end that the application's kernel has sent, though there is no room yet for what is to be read before it: for
+ * connection tracking, the connection is half-closed as soon as that. */
 static struct app_io *check_batch(struct app_io *app)
 {
 	struct pollfd polls[POLL_BATCH];
@@ -298,11 +300,16 @@ static struct app_io *check_batch(struct app_io *app)
 
 	for (; app && count < POLL_BATCH; app = app->quiet_next, count++) {
 		apps[count] = app;
-		polls[count] = (struct pollfd){.fd = app->watcher.fd};
+		polls[count] = (struct pollfd){.fd = app->watcher.fd,
+		                               .events = app->in_ended || app->end_waits ? 0 : POLLRDHUP};
 	}
 	if (poll(polls, count, 0) <= 0)
 		return app;
-	for (nfds_t i = 0; i < count; i++)
+	for (nfds_t i = 0; i < count; i++) {
+		if (polls[i].revents & POLLRDHUP) {
+			apps[i]->end_waits = true;
+			sock_keep_half_closed(polls[i].fd);
+		}
 		if (polls[i].revents & (POLLERR | POLLHUP)) {
 			int error = sock_error(polls[i].fd);
 			/* Without one, both directions have ended in order, and what is still to be read waits for
@@ -310,6 +317,7 @@ static struct app_io *check_batch(struct app_io *app)
 			if (error)
 				fail(apps[i], error);
 		}
+	}
 	return app;
 }
 

@@ -39,6 +39,7 @@ struct app_io {
 	uint32_t read_bytes;  /* how much the next read asks for */
 	bool in_blocked : 1;  /* the flow had no room: flow_writable comes */
 	bool in_ended : 1;    /* the application has ended its direction */
+	bool end_waits : 1;   /* it is known to have done so, but that is still to be read */
 	bool out_blocked : 1; /* the socket takes no more now */
 	bool out_ended : 1;   /* the far end's end was passed on */
 	bool is_quiet : 1;    /* in the set's list */

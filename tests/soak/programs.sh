@@ -3,7 +3,7 @@
 #
 #   programs_serve                 what they need on dest
 #   programs_begin                 one after the other, until programs_end; a line for each in $dir/programs.log:
-#                                  `program=NAME verdict=whole|broken|cut|wrong|hung STATUS…`, as flow_end.h has them
+#                                  `TIME program=NAME verdict=whole|broken|cut|wrong|hung STATUS…`, as flow_end.h has them
 #   programs_end SECONDS           the last one ends within so many seconds, or has hung
 #
 # curl takes a body that is complete when the connection ends in order, and one of known length: its exit status tells an end
@@ -74,7 +74,7 @@ programs_loop() {
 		3) draw 500000; program_stream both $((drawn + 1)) $key ;;
 		esac
 		sleep 0.3
-	done >>"$dir/programs.log"
+	done | programs_stamp >>"$dir/programs.log"
 }
 
 programs_begin() {
@@ -88,6 +88,14 @@ programs_end() {
 	: >"$dir/programs.end"
 	ended "$programs_pid" "$1"
 	[ $? != 124 ] || echo "program=unknown verdict=hung" >>"$dir/programs.log"
+}
+
+# Puts the time before each line.
+programs_stamp() {
+	local line
+	while read -r line; do
+		printf '%s %s\n' "$(date -u +%T.%3N)" "$line"
+	done
 }
 
 # Lines for what the receivers know, and the files away.

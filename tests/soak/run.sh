@@ -31,7 +31,7 @@ second round daemons get SIGTERM or SIGKILL and start again. After each round al
                  error, never with an orderly end of a stream that is not whole; none hangs
   daemons        no flow, page or promise left; descriptors as at the start; memory within $rss_grows_kib KiB of it; all stripes
                  up; no measurable CPU
-  the system     netfilter's rules as at the start, no connection left in conntrack
+  the system     netfilter's rules as at the start, no living connection left in conntrack
 
 --seconds N   altogether, checks between the rounds included (default $seconds)
 --seed N      of flows and faults: the same seed has the same flows, and the same faults in the same order (default: a
@@ -102,19 +102,11 @@ soak_configure() {
 	pair_stripes_all=$stripes
 }
 
-# Connections that have ended are forgotten in seconds, so that what is left can be seen. Half-closed ones have not.
-conntrack_hurries() {
-	on tx sh -c 'cd /proc/sys/net/netfilter && for state in close last_ack time_wait; do
-		echo 5 >nf_conntrack_tcp_timeout_$state
-	done'
-}
-
 soak_begin() {
 	pair_begin soak
 	[ -x "$soak_flows" ] || { not_ok soak "$soak_flows is missing: make tests"; exit 1; }
 	trap soak_clean EXIT
 	paths_lab $links --rate $base_rate --delay 10ms --loss $base_loss --queue 200000 --link '2 delay=25ms'
-	conntrack_hurries
 	"$bin/tx_proxy" --make-key="$dir/key" || exit 1
 	soak_configure
 	pair_start
