@@ -13,12 +13,24 @@ void egress_init(struct egress *e, struct page_pool *pool)
 	page_store_init(&e->store, pool, 0);
 }
 
+static struct memory_quota *account_of(const struct egress *e)
+{
+	return &e->store.pool->account;
+}
+
+static void free_records(struct egress *e)
+{
+	memory_free(e->records);
+	account_of(e)->used_bytes -= e->record_capacity * sizeof *e->records;
+	e->records = NULL;
+	e->record_capacity = e->record_first = 0;
+}
+
 void egress_fini(struct egress *e)
 {
 	page_store_fini(&e->store);
-	memory_free(e->records);
-	e->records = NULL;
-	e->record_count = e->record_capacity = e->lost = e->repeats = 0;
+	free_records(e);
+	e->record_count = e->lost = e->repeats = 0;
 }
 
 size_t egress_room(const struct egress *e)
@@ -82,9 +94,17 @@ bool egress_has_next(const struct egress *e)
 	return e->lost || egress_sendable(e) || fin_next(e);
 }
 
+/* It doubles. */
+static bool may_grow(const struct egress *e)
+{
+	return e->record_capacity < EGRESS_RECORDS_FIRST ||
+	       (e->record_capacity < EGRESS_RECORDS_MAX &&
+	        memory_quota_allows(account_of(e), e->record_capacity * sizeof *e->records));
+}
+
 bool egress_full(const struct egress *e)
 {
-	return !e->lost && e->record_count >= EGRESS_RECORDS_MAX;
+	return !e->lost && e->record_count == e->record_capacity && !may_grow(e);
 }
 
 bool egress_done(const struct egress *e)
@@ -160,18 +180,18 @@ static int grow_records(struct egress *e)
 {
 	if (e->record_count < e->record_capacity)
 		return 0;
-	if (e->record_count >= EGRESS_RECORDS_MAX)
+	if (!may_grow(e))
 		return -ENOMEM;
-	uint32_t capacity = e->record_capacity ? e->record_capacity * 2 : 8;
+	uint32_t capacity = e->record_capacity ? e->record_capacity * 2 : EGRESS_RECORDS_FIRST;
 	struct egress_record *records = memory_new(capacity, sizeof *records);
 	if (!records)
 		return -ENOMEM;
 	for (uint32_t i = 0; i < e->record_count; i++)
 		records[i] = *egress_record_at(e, i);
-	memory_free(e->records);
+	free_records(e);
+	account_of(e)->used_bytes += capacity * sizeof *records;
 	e->records = records;
 	e->record_capacity = capacity;
-	e->record_first = 0;
 	return 0;
 }
 
@@ -277,9 +297,7 @@ int egress_ack(struct egress *e, uint64_t offset, uint64_t edge)
 		e->records_gone++;
 	}
 	if (!e->record_count && e->record_capacity > 64) {
-		memory_free(e->records);
-		e->records = NULL;
-		e->record_capacity = e->record_first = 0;
+		free_records(e);
 	}
 	uint64_t low = offset < e->end ? offset : e->end;
 	page_store_advance(&e->store, low, low == e->end);

@@ -19,6 +19,7 @@
 
 enum {
 	EGRESS_RECORDS_MAX = 16384,   /* in flight at once: a peer's ingress never needs more ranges (RANGE_MAX) */
+	EGRESS_RECORDS_FIRST = 8,     /* beyond so many, the pool's account must allow them */
 	EGRESS_BACKLOG_BYTES = 524288 /* taken from the application, bound to no stripe: more is only a queue */
 };
 
@@ -93,8 +94,7 @@ bool egress_next_repeat(const struct egress *e, struct egress_piece *piece);
 /* The piece to send next: first what was lost, then new bytes, at most max_len of these. False: nothing. */
 bool egress_next(const struct egress *e, uint32_t max_len, struct egress_piece *piece);
 
-/* `piece` is now on `stripe` (id ≥ 1). 0, or -ENOMEM (no record: the piece was not sent; EGRESS_RECORDS_MAX counts as
- * such). */
+/* `piece` is now on `stripe` (id ≥ 1). 0, or -ENOMEM (no record: the piece was not sent; when it is full, too). */
 int egress_sent(struct egress *e, struct egress_piece *piece, uint32_t stripe, uint64_t now_us);
 
 /* The i-th record in flight in order of offset, 0 ≤ i < record_count. */

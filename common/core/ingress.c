@@ -9,7 +9,7 @@ void ingress_init(struct ingress *in, struct page_pool *pool)
 {
 	*in = (struct ingress){.edge = FRAME_FIRST_WINDOW_BYTES, .end = UINT64_MAX};
 	page_store_init(&in->store, pool, 0);
-	range_set_init(&in->beyond);
+	range_set_init(&in->beyond, &pool->account);
 }
 
 void ingress_fini(struct ingress *in)

@@ -33,7 +33,7 @@ void ingress_fini(struct ingress *in);
 /* Bytes at `offset`, and with `fin` the direction's end after them.
  * 1: something new arrived. 0: all of it was known. -EPROTO: beyond the window, beyond the end, another end than
  * before, or more than RANGE_MAX pieces with gaps between them. -ENOMEM: what found no page is not remembered as
- * arrived. */
+ * arrived. -ENOBUFS: nor is what had no room in the account of pieces; it must come again. */
 int ingress_put(struct ingress *in, uint64_t offset, const uint8_t *bytes, uint32_t len, bool fin);
 
 /* Where bytes that are about to come at `offset` belong, so that they can be read from the socket right into their

@@ -6,6 +6,7 @@
 #ifndef PAIR_CORE_MEMORY_H
 #define PAIR_CORE_MEMORY_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -16,6 +17,17 @@ void *memory_new_raw(size_t size);
 /* `old` grown to count × size bytes; on NULL `old` is untouched. The new part is undefined. */
 void *memory_resize(void *old, size_t count, size_t size);
 void memory_free(void *block);
+
+/* What many arrays may take together. Each grows by doubling, so none can hold more than all others leave free. */
+struct memory_quota {
+	uint64_t limit_bytes;
+	uint64_t used_bytes; /* may be over the limit by what arrays begin with, which is theirs in any case */
+};
+
+static inline bool memory_quota_allows(const struct memory_quota *quota, uint64_t more_bytes)
+{
+	return quota->used_bytes + more_bytes <= quota->limit_bytes;
+}
 
 void memory_fail_after(uint64_t allocations);
 uint64_t memory_live(void);

@@ -4,16 +4,14 @@
 #include <errno.h>
 #include <string.h>
 
-#include "memory.h"
-
 void page_pool_init(struct page_pool *pool, size_t limit_pages)
 {
-	*pool = (struct page_pool){.limit = limit_pages};
+	*pool = (struct page_pool){.limit = limit_pages, .account.limit_bytes = UINT64_MAX};
 }
 
 void page_pool_fini(struct page_pool *pool)
 {
-	assert(pool->used == 0);
+	assert(pool->used == 0 && pool->account.used_bytes == 0);
 	while (pool->spare) {
 		struct page *page = pool->spare;
 		pool->spare = page->next_spare;

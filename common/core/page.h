@@ -8,10 +8,9 @@
 #ifndef PAIR_CORE_PAGE_H
 #define PAIR_CORE_PAGE_H
 
-#include <stdbool.h>
-#include <stddef.h>
-#include <stdint.h>
 #include <sys/uio.h>
+
+#include "memory.h"
 
 enum { PAGE_BYTES = 16384, PAGE_SPARE_MAX = 64 };
 
@@ -26,6 +25,8 @@ struct page_pool {
 	size_t used;   /* ≤ limit */
 	size_t spares; /* kept for reuse, ≤ PAGE_SPARE_MAX */
 	struct page *spare;
+	struct memory_quota
+	        account; /* for what egress and ingress remember of bytes: records, ranges; at first unbounded */
 };
 
 struct page_store {

@@ -4,17 +4,17 @@
 #include <errno.h>
 #include <string.h>
 
-#include "memory.h"
-
-void range_set_init(struct range_set *set)
+void range_set_init(struct range_set *set, struct memory_quota *quota)
 {
-	*set = (struct range_set){0};
+	*set = (struct range_set){.quota = quota};
 }
 
 void range_set_fini(struct range_set *set)
 {
 	memory_free(set->items);
-	range_set_init(set);
+	if (set->quota)
+		set->quota->used_bytes -= set->capacity * sizeof *set->items;
+	range_set_init(set, set->quota);
 }
 
 /* Index of the first range that ends at or above `offset`. */
@@ -38,9 +38,14 @@ static int make_room(struct range_set *set)
 	if (set->count >= RANGE_MAX)
 		return -E2BIG;
 	uint32_t capacity = set->capacity ? set->capacity * 2 : 8;
+	uint64_t more_bytes = (capacity - set->capacity) * sizeof *set->items;
+	if (set->quota && capacity > RANGE_FIRST && !memory_quota_allows(set->quota, more_bytes))
+		return -ENOBUFS;
 	struct range *items = memory_resize(set->items, capacity, sizeof *items);
 	if (!items)
 		return -ENOMEM;
+	if (set->quota)
+		set->quota->used_bytes += more_bytes;
 	set->items = items;
 	set->capacity = capacity;
 	return 0;

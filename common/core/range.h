@@ -1,13 +1,14 @@
 /* range: a set of offsets, kept as sorted, disjoint, non-adjacent half-open ranges.
  *
- * Used by ingress for what has arrived beyond the first gap. Owns one array, grown as needed up to RANGE_MAX ranges.
+ * Used by ingress for what has arrived beyond the first gap. Owns one array, grown as needed up to RANGE_MAX ranges,
+ * beyond the first RANGE_FIRST only as its quota allows.
  */
 #ifndef PAIR_CORE_RANGE_H
 #define PAIR_CORE_RANGE_H
 
-#include <stdint.h>
+#include "memory.h"
 
-enum { RANGE_MAX = 16384 };
+enum { RANGE_MAX = 16384, RANGE_FIRST = 64 };
 
 struct range {
 	uint64_t from; /* included */
@@ -18,12 +19,14 @@ struct range_set {
 	struct range *items;
 	uint32_t count;
 	uint32_t capacity;
+	struct memory_quota *quota; /* NULL: none */
 };
 
-void range_set_init(struct range_set *set);
+void range_set_init(struct range_set *set, struct memory_quota *quota);
 void range_set_fini(struct range_set *set);
 
-/* Adds [from, to), from < to. 0, -ENOMEM, or -E2BIG (RANGE_MAX reached); the set is unchanged on error. */
+/* Adds [from, to), from < to. 0, -ENOMEM, -E2BIG (RANGE_MAX reached) or -ENOBUFS (the quota); the set is unchanged on
+ * error. */
 int range_set_add(struct range_set *set, uint64_t from, uint64_t to);
 
 /* The first part of [from, to) that is not in the set: 1 and *gap, or 0 when there is none. */

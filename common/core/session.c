@@ -22,10 +22,12 @@ struct session *session_new(const struct session_config *config, const struct se
 	session->hash = memory_new(session->hash_size, sizeof *session->hash);
 	if (config->role == SESSION_SERVER)
 		session->seen = memory_new(SEEN_IDS / 64, sizeof *session->seen);
-	/* An eighth is left for what is not pages: flows, records, ranges. */
+	/* An eighth is left for what is not pages: flows, and what they remember of bytes. */
 	size_t pages = (size_t)(config->limits.memory_bytes * 7 / 16 / sizeof(struct page));
 	page_pool_init(&session->egress_pool, pages);
 	page_pool_init(&session->ingress_pool, pages);
+	session->egress_pool.account.limit_bytes = session->ingress_pool.account.limit_bytes =
+	        config->limits.memory_bytes / 16;
 	if (!session->hash || (config->role == SESSION_SERVER && !session->seen)) {
 		session_free(session);
 		return NULL;

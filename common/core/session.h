@@ -14,9 +14,11 @@
  * which only takes note. A callback may call any flow_… function and session_stripe_lost; none may call session_free or
  * session_run. A flow's user pointer must not be NULL: the engine takes NULL for "the owner has gone".
  *
- * Memory: limits.memory_bytes bounds the session: 7/16 of it for pages of egress, 7/16 for pages of ingress, the rest
- * for what keeps account of them. Ingress memory is promised before it is advertised as a window, so what may arrive
- * always has room; egress memory is taken when the application's bytes are read, and when it ends reading stops.
+ * Memory: limits.memory_bytes bounds the session: 7/16 of it for pages of egress, 7/16 for pages of ingress, a
+ * sixteenth each for what keeps account of them. A flow that has no room for another record waits for
+ * acknowledgements; bytes too scattered to be kept account of are not acknowledged, and come again. Ingress memory is
+ * promised before it is advertised as a window, so what may arrive always has room; egress memory is taken when the
+ * application's bytes are read, and when it ends reading stops.
  */
 #ifndef PAIR_CORE_SESSION_H
 #define PAIR_CORE_SESSION_H
@@ -40,7 +42,7 @@ enum session_event {
 	SESSION_PATH_QUIET,  /* what it carries is not acknowledged: for longer than of late, */
 	SESSION_PATH_SILENT, /* for longer than a round trip explains; `stripe` is one of its stripes in these three */
 	SESSION_PATH_BACK,   /* was silent, works again */
-	SESSION_STRIPE_UP, /* `stripe` is set in these */
+	SESSION_STRIPE_UP,   /* `stripe` is set in these */
 	SESSION_STRIPE_STALE,
 	SESSION_STRIPE_BACK, /* was stale, works again */
 	SESSION_FLOW_BROKEN, /* the other side broke the rules of flow `flow`: it was reset; `text` tells how */
@@ -96,7 +98,10 @@ struct session_stats {
 	/* Frames that went out again, as in struct stripe_traffic, and those that no budget allowed. */
 	uint64_t copied_bytes, repeated_bytes, reinjected_bytes, refused_bytes;
 	uint64_t duplicate_bytes;             /* payload that came again */
+	uint64_t dropped_bytes;               /* payload too scattered to be kept account of: it comes again */
 	uint64_t egress_pages, ingress_pages; /* in use now, PAGE_BYTES each */
+	uint64_t account_bytes;               /* records and ranges now; at most an eighth of the memory, and a little
+	                                       * for each flow */
 	uint64_t promised_bytes;
 };
 

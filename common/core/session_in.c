@@ -25,6 +25,10 @@ static void take_data(struct flow *flow, const struct frame *f)
 		flow_break(flow, RESET_PROTOCOL, "data beyond the window or the end, or too scattered");
 		return;
 	}
+	if (err == -ENOBUFS) {
+		session->stats.dropped_bytes += f->payload_len;
+		return;
+	}
 	if (err < 0) {
 		flow_break(flow, RESET_ABORTED, "out of memory for received data");
 		return;

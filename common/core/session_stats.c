@@ -17,6 +17,7 @@ void session_get_stats(const struct session *session, struct session_stats *stat
 	stats->stripes_up = session->stripes_up;
 	stats->egress_pages = session->egress_pool.used;
 	stats->ingress_pages = session->ingress_pool.used;
+	stats->account_bytes = session->egress_pool.account.used_bytes + session->ingress_pool.account.used_bytes;
 	stats->promised_bytes = session->promised_bytes;
 }
 

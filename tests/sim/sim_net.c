@@ -452,7 +452,8 @@ static void run_conn(struct sim_conn *conn)
 		bool retry = due(conn->retry_us[side], sim->now_us);
 		if (retry || (writable && conn->stripes[side]->output_bytes && !conn->retry_us[side]))
 			write_out(conn, side);
-		if (retry || (writable && sim_pipe_room(&conn->pipes[side]) >= sim_pipe_lowat(&conn->pipes[side]) / 2)) {
+		if (retry ||
+		    (writable && sim_pipe_room(&conn->pipes[side]) >= sim_pipe_lowat(&conn->pipes[side]) / 2)) {
 			report(conn, side);
 			sim->hosts[side].dirty = true;
 		}
@@ -500,6 +501,12 @@ static void check_host(struct sim_host *host)
 
 	session_get_stats(host->session, &stats);
 	uint64_t bytes = (stats.egress_pages + stats.ingress_pages) * sizeof(struct page);
+	/* Each flow may always have a few records and ranges. */
+	size_t few = EGRESS_RECORDS_FIRST * sizeof(struct egress_record) + RANGE_FIRST * sizeof(struct range);
+	if (stats.account_bytes > limit / 8 + stats.flows * few)
+		sim_wrong(host->sim, "side %u's accounts take %u bytes", host->side, (unsigned)stats.account_bytes);
+	if (stats.account_bytes > host->peak_account_bytes)
+		host->peak_account_bytes = stats.account_bytes;
 	if (bytes > host->peak_bytes)
 		host->peak_bytes = bytes;
 	if (bytes > limit)

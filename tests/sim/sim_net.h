@@ -135,6 +135,7 @@ struct sim_host {
 	bool dirty;
 	unsigned events[32]; /* how often each enum session_event came */
 	uint64_t peak_bytes; /* of pages */
+	uint64_t peak_account_bytes;
 };
 
 struct sim {

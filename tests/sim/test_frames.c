@@ -123,6 +123,16 @@ static int feed(struct rig *rig, unsigned i, const struct frame *f)
 	return session_stripe_in(rig->stripes[i], head, len, rig->now_us);
 }
 
+/* Of flow 1. */
+static void feed_data(struct rig *rig, uint64_t offset, uint32_t len)
+{
+	uint8_t bytes[FRAME_HEAD_MAX + 16] = {0};
+	uint32_t head_len = frame_encode_head(
+	        bytes, &(struct frame){.type = FRAME_DATA, .flow = 1, .offset = offset, .payload_len = len});
+
+	UNIT_EQ(session_stripe_in(rig->stripes[0], bytes, head_len + len, rig->now_us), 0);
+}
+
 static void run(struct rig *rig, uint64_t for_us)
 {
 	for (uint64_t end_us = rig->now_us + for_us; rig->now_us <= end_us; rig->now_us += STEP_US)
@@ -420,6 +430,37 @@ static void check_gone_first(void)
 		}
 }
 
+static void check_scattered(void)
+{
+	enum { PIECES = 5000 };
+	struct rig rig;
+
+	UNIT_CASE(
+	        "bytes too scattered to be kept account of are not acknowledged, and are taken when they come again") {
+		struct session_stats stats;
+		struct frame f = open_frame(1);
+
+		start_with(&rig, SESSION_SERVER, 1, 1 << 20);
+		feed(&rig, 0, &f);
+		run(&rig, STEP_US);
+		flow_connected(rig.flow, OPEN_CONNECTED);
+		for (uint32_t i = 1; i <= PIECES; i++)
+			feed_data(&rig, 2 * i, 1);
+		run(&rig, STEP_US);
+		session_get_stats(rig.session, &stats);
+		UNIT_TRUE(stats.account_bytes <= (1 << 20) / 8);
+		UNIT_TRUE(stats.dropped_bytes > 0 && stats.dropped_bytes < PIECES);
+		for (uint32_t i = 0; i <= PIECES; i++)
+			feed_data(&rig, 2 * i, 2);
+		run(&rig, STEP_US);
+		session_get_stats(rig.session, &stats);
+		UNIT_EQ(stats.bytes_in, 2 * PIECES + 2);
+		UNIT_TRUE(stats.account_bytes <= 1024);
+		UNIT_EQ(rig.ended, 0);
+		stop(&rig);
+	}
+}
+
 static void check_rules(void)
 {
 	struct rig rig;
@@ -551,6 +592,7 @@ int main(void)
 	check_crossing();
 	check_many_answers();
 	check_gone_first();
+	check_scattered();
 	check_rules();
 	check_hash();
 	return unit_exit();

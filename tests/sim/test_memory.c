@@ -73,6 +73,47 @@ static void check_full_windows(void)
 	}
 }
 
+/* Flows of single bytes over stripes that halt now and then, in the least memory. */
+static struct sim *scattered(uint64_t seed)
+{
+	struct sim_config config = {
+	        .seed = seed,
+	        .path_count = 2,
+	        .paths = {SIM_DSL, {.stripes = 4, .rate_Bps = 1000000, .delay_us = 150000, .queue_bytes = 300000}},
+	        .limits = {.memory_bytes = 1 << 20}};
+
+	config.paths[0].loss_ppm = config.paths[1].loss_ppm = 20000;
+	struct sim *sim = sim_new(&config);
+	if (!UNIT_TRUE(sim))
+		return NULL;
+	for (unsigned i = 0; i < 5; i++)
+		sim_add(sim, &(struct sim_plan){.bytes = {4000, 4000},
+		                                .chunk = {1, 1},
+		                                .pause_us = {20, 30},
+		                                .holds = {i % 2, i % 3 == 0},
+		                                .release_us = 2 * SIM_SECOND});
+	for (unsigned blow = 1; blow <= 4; blow++) {
+		sim_run_until(sim, sim->now_us + 100 * SIM_MS + 7 * SIM_MS * seed);
+		sim_path_down(sim, blow % 2, true);
+		sim_path_up(sim, blow % 2);
+	}
+	UNIT_TRUE(sim_run(sim, 300ull * SIM_SECOND));
+	sim_check(sim);
+	return sim;
+}
+
+static void check_account(void)
+{
+	UNIT_CASE("single bytes over stripes that halt: accounts keep to their bound, and everything gets through")
+		for (uint64_t seed = 1; seed <= 4; seed++) {
+			struct sim *sim = scattered(seed);
+			/* It was felt. */
+			UNIT_TRUE(sim && sim->hosts[SIM_CLIENT].peak_account_bytes > (1 << 20) / 20);
+			if (sim)
+				sim_free(sim);
+		}
+}
+
 static void check_deadlock(void)
 {
 	UNIT_CASE("full windows, a full pool and dying stripes do not lock each other") {
@@ -200,6 +241,7 @@ int main(void)
 {
 	check_bound();
 	check_full_windows();
+	check_account();
 	check_deadlock();
 	check_leaks();
 	check_failures();

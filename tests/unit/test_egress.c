@@ -375,9 +375,109 @@ static void check_full_pool(void)
 	}
 }
 
+/* Sends bytes one by one until no record fits. */
+static uint32_t fill(struct egress *e)
+{
+	struct egress_piece piece;
+	uint32_t count = 0;
+
+	while (!egress_full(e) && egress_next(e, 1, &piece) && egress_sent(e, &piece, 1, 1) == 0)
+		count++;
+	return count;
+}
+
+static void check_account(void)
+{
+	struct egress e, other;
+	struct egress_piece piece;
+
+	UNIT_CASE("records beyond the first keep to the pool's account; when it is full, acks make room") {
+		page_pool_init(&pool, 100);
+		pool.account.limit_bytes = 64 * sizeof(struct egress_record);
+		egress_init(&e, &pool);
+		egress_init(&other, &pool);
+		put_in(&e, 20000, 20000);
+		put_in(&other, 20000, 20000);
+		UNIT_EQ(fill(&e), 64);
+		UNIT_EQ(pool.account.used_bytes, pool.account.limit_bytes);
+		UNIT_TRUE(egress_full(&e) && egress_has_next(&e));
+		UNIT_TRUE(egress_next(&e, 1, &piece));
+		UNIT_EQ(egress_sent(&e, &piece, 1, 1), -ENOMEM);
+		UNIT_EQ(fill(&other), EGRESS_RECORDS_FIRST);
+		UNIT_EQ(egress_ack(&e, 10, 0), 0);
+		UNIT_TRUE(!egress_full(&e));
+		UNIT_EQ(fill(&e), 10);
+		/* What is lost needs no new record. */
+		UNIT_EQ(egress_stripe_lost(&e, 1), 64);
+		UNIT_TRUE(!egress_full(&e));
+		UNIT_TRUE(egress_next(&e, 1, &piece));
+		UNIT_EQ(egress_sent(&e, &piece, 2, 1), 0);
+		egress_fini(&e);
+		UNIT_TRUE(!egress_full(&other));
+		UNIT_EQ(fill(&other), 64 - EGRESS_RECORDS_FIRST);
+		egress_fini(&other);
+		UNIT_EQ(pool.account.used_bytes, 0);
+		page_pool_fini(&pool);
+		UNIT_EQ(memory_live(), 0);
+	}
+}
+
+static void check_repeats(void)
+{
+	struct egress e;
+	struct egress_piece piece;
+
+	UNIT_CASE("a record that is late is repeated once elsewhere, and its first stripe counts still") {
+		page_pool_init(&pool, 10);
+		egress_init(&e, &pool);
+		put_in(&e, 100, 100);
+		UNIT_TRUE(egress_next(&e, 100, &piece));
+		UNIT_EQ(egress_sent(&e, &piece, 1, 1), 0);
+		UNIT_TRUE(!egress_next_repeat(&e, &piece));
+		egress_mark_repeat(&e, egress_record_at(&e, 0));
+		egress_mark_repeat(&e, egress_record_at(&e, 0));
+		UNIT_EQ(e.repeats, 1);
+		UNIT_TRUE(!egress_has_next(&e)); /* not before what is new */
+		UNIT_TRUE(egress_next_repeat(&e, &piece));
+		UNIT_EQ(piece.avoid_stripe, 1);
+		UNIT_EQ(piece.len, 100);
+		UNIT_EQ(egress_sent(&e, &piece, 2, 2), 0);
+		UNIT_EQ(e.repeats, 0);
+		UNIT_EQ(egress_stripe_lost(&e, 2), 0); /* on its way on the first */
+		UNIT_EQ(egress_stripe_lost(&e, 1), 1);
+		UNIT_TRUE(egress_has_next(&e));
+		egress_fini(&e);
+	}
+	UNIT_CASE("lost, acknowledged or dropped: then it need not be repeated") {
+		for (unsigned how = 0; how < 4; how++) {
+			egress_init(&e, &pool);
+			put_in(&e, 100, 100);
+			UNIT_TRUE(egress_next(&e, 100, &piece));
+			UNIT_EQ(egress_sent(&e, &piece, 1, 1), 0);
+			egress_mark_repeat(&e, egress_record_at(&e, 0));
+			if (how == 0)
+				UNIT_EQ(egress_stripe_lost(&e, 1), 1);
+			else if (how == 1)
+				UNIT_EQ(egress_ack(&e, 100, 0), 0);
+			else if (how == 2)
+				egress_drop_repeat(&e, egress_record_at(&e, 0));
+			else
+				egress_mark_lost(&e, egress_record_at(&e, 0));
+			UNIT_EQ(e.repeats, 0);
+			UNIT_TRUE(!egress_next_repeat(&e, &piece));
+			UNIT_EQ(egress_has_next(&e), how == 0 || how == 3);
+			egress_fini(&e);
+		}
+		page_pool_fini(&pool);
+		UNIT_EQ(memory_live(), 0);
+	}
+}
+
 int main(void)
 {
 	check_rules();
+	check_account();
+	check_repeats();
 	check_full_pool();
 	check_random("memory enough", 200, 0);
 	check_random("few pages", 5, 0);

@@ -226,6 +226,24 @@ static void check_rules(void)
 		UNIT_EQ(in.next, 3);
 		ingress_fini(&in);
 	}
+	UNIT_CASE("a piece that the account has no room for is not remembered, and may come again") {
+		uint64_t from = 2;
+		ingress_init(&in, &pool);
+		pool.account.limit_bytes = 0;
+		while (from < 1000 && ingress_put(&in, from, text, 1, false) == 1)
+			from += 2;
+		UNIT_EQ(in.beyond.count, RANGE_FIRST);
+		UNIT_EQ(ingress_put(&in, from, text, 20, true), -ENOBUFS);
+		UNIT_EQ(in.beyond.count, RANGE_FIRST);
+		UNIT_EQ(in.end, from + 20);
+		UNIT_EQ(ingress_put(&in, from - 1, text, 5, false), 1); /* it joins what is there */
+		for (uint64_t i = 0; i < from - 2; i += 2)
+			UNIT_EQ(ingress_put(&in, i, text, 2, false), 1);
+		UNIT_EQ(ingress_put(&in, from, text, 20, true), 1);
+		UNIT_EQ(in.next, from + 21);
+		ingress_fini(&in);
+		UNIT_EQ(pool.account.used_bytes, 0);
+	}
 	page_pool_fini(&pool);
 	UNIT_EQ(memory_live(), 0);
 }

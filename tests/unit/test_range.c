@@ -52,7 +52,7 @@ static void check_random(uint64_t base, const char *name)
 			uint64_t widest = 1 + unit_below(&seed, 80);
 			struct range_set set;
 
-			range_set_init(&set);
+			range_set_init(&set, NULL);
 			memset(model, false, sizeof model);
 			for (int step = 0; step < 150; step++) {
 				uint64_t from = unit_below(&seed, SPACE - 1);
@@ -89,7 +89,7 @@ static void check_edges(void)
 	struct range gap;
 
 	UNIT_CASE("an empty set has one gap, and nothing to take") {
-		range_set_init(&set);
+		range_set_init(&set, NULL);
 		UNIT_EQ(range_set_gap(&set, 5, 9, &gap), 1);
 		UNIT_EQ(gap.from, 5);
 		UNIT_EQ(gap.to, 9);
@@ -98,7 +98,7 @@ static void check_edges(void)
 		range_set_fini(&set);
 	}
 	UNIT_CASE("neighbours become one") {
-		range_set_init(&set);
+		range_set_init(&set, NULL);
 		UNIT_EQ(range_set_add(&set, 10, 20), 0);
 		UNIT_EQ(range_set_add(&set, 30, 40), 0);
 		UNIT_EQ(range_set_add(&set, 20, 30), 0);
@@ -118,7 +118,7 @@ static void check_limits(void)
 	uint32_t added = 0;
 
 	UNIT_CASE("RANGE_MAX ranges fit, the next is refused and changes nothing, joining still works") {
-		range_set_init(&set);
+		range_set_init(&set, NULL);
 		while (added < RANGE_MAX && range_set_add(&set, 3 * added + 10, 3 * added + 12) == 0)
 			added++;
 		UNIT_EQ(added, RANGE_MAX);
@@ -136,7 +136,7 @@ static void check_limits(void)
 		UNIT_EQ(memory_live(), 0);
 	}
 	UNIT_CASE("no memory: the set stays as it was") {
-		range_set_init(&set);
+		range_set_init(&set, NULL);
 		memory_fail_after(1);
 		UNIT_EQ(range_set_add(&set, 1, 2), -ENOMEM);
 		UNIT_EQ(set.count, 0);
@@ -156,6 +156,34 @@ static void check_limits(void)
 	}
 }
 
+static void check_quota(void)
+{
+	UNIT_CASE("sets share a quota, have their first ranges in any case, and give back what they took") {
+		struct memory_quota quota = {.limit_bytes = 256 * sizeof(struct range)};
+		struct range_set a, b;
+
+		range_set_init(&a, &quota);
+		range_set_init(&b, &quota);
+		while (a.count < 1000 && range_set_add(&a, 2 * a.count, 2 * a.count + 1) == 0)
+			UNIT_TRUE(quota.used_bytes <= quota.limit_bytes);
+		UNIT_EQ(a.count, 256);
+		UNIT_EQ(range_set_add(&a, 5000, 5001), -ENOBUFS);
+		UNIT_EQ(a.count, 256);
+		UNIT_EQ(range_set_add(&a, 1, 2), 0);
+		UNIT_EQ(a.count, 255);
+		while (b.count < 1000 && range_set_add(&b, 2 * b.count, 2 * b.count + 1) == 0)
+			;
+		UNIT_EQ(b.count, RANGE_FIRST);
+		UNIT_EQ(range_set_take_from(&a, 5000), 5000);
+		UNIT_EQ(quota.used_bytes, RANGE_FIRST * sizeof(struct range));
+		UNIT_EQ(range_set_add(&b, 5000, 5001), 0);
+		range_set_fini(&a);
+		range_set_fini(&b);
+		UNIT_EQ(quota.used_bytes, 0);
+		UNIT_EQ(memory_live(), 0);
+	}
+}
+
 int main(void)
 {
 	check_edges();
@@ -163,5 +191,6 @@ int main(void)
 	check_random((1ull << 32) - SPACE / 2, "across 4 GiB");
 	check_random((1ull << 62) - SPACE, "up to the last offset");
 	check_limits();
+	check_quota();
 	return unit_exit();
 }
