@@ -501,9 +501,8 @@ static void check_host(struct sim_host *host)
 
 	session_get_stats(host->session, &stats);
 	uint64_t bytes = (stats.egress_pages + stats.ingress_pages) * sizeof(struct page);
-	/* Each flow may always have a few records and ranges. */
-	size_t few = EGRESS_RECORDS_FIRST * sizeof(struct egress_record) + RANGE_FIRST * sizeof(struct range);
-	if (stats.account_bytes > limit / 8 + stats.flows * few)
+	size_t each = EGRESS_RECORDS_FIRST * sizeof(struct egress_record) + RANGE_FIRST * sizeof(struct range);
+	if (stats.account_bytes > limit / 8 + stats.flows * each)
 		sim_wrong(host->sim, "side %u's accounts take %u bytes", host->side, (unsigned)stats.account_bytes);
 	if (stats.account_bytes > host->peak_account_bytes)
 		host->peak_account_bytes = stats.account_bytes;
