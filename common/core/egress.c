@@ -35,7 +35,7 @@ void egress_fini(struct egress *e)
 
 size_t egress_room(const struct egress *e)
 {
-	uint64_t limit = e->sent + EGRESS_BACKLOG_BYTES;
+	uint64_t limit = e->sent + EGRESS_BACKLOG_BYTES + e->ahead_bytes;
 	if (e->fin || e->end >= limit)
 		return 0;
 	return (size_t)(limit - e->end);
@@ -166,6 +166,11 @@ bool egress_next(const struct egress *e, uint32_t max_len, struct egress_piece *
 		*piece = piece_of(e, record, record->last_stripe);
 		return true;
 	}
+	return egress_next_new(e, max_len, piece);
+}
+
+bool egress_next_new(const struct egress *e, uint32_t max_len, struct egress_piece *piece)
+{
 	uint64_t len = egress_sendable(e);
 	if (!len && !fin_next(e))
 		return false;
@@ -195,6 +200,32 @@ static int grow_records(struct egress *e)
 	return 0;
 }
 
+/* The next record, for `len` bytes from `sent` on. NULL: no memory, or too many. */
+static struct egress_record *append_record(struct egress *e, uint32_t len, bool fin)
+{
+	if (grow_records(e))
+		return NULL;
+	e->record_count++;
+	struct egress_record *record = egress_record_at(e, e->record_count - 1);
+	*record = (struct egress_record){.offset = e->sent, .len = len, .fin = fin};
+	e->sent += len + fin;
+	return record;
+}
+
+int egress_leave(struct egress *e, uint64_t len_bytes, uint32_t record_bytes)
+{
+	assert(len_bytes <= egress_sendable(e));
+	while (len_bytes) {
+		uint32_t len = len_bytes < record_bytes ? (uint32_t)len_bytes : record_bytes;
+		struct egress_record *record = append_record(e, len, false);
+		if (!record)
+			return -ENOMEM;
+		set_lost(e, record);
+		len_bytes -= len;
+	}
+	return 0;
+}
+
 int egress_sent(struct egress *e, struct egress_piece *piece, uint32_t stripe, uint64_t now_us)
 {
 	assert(stripe);
@@ -204,28 +235,22 @@ int egress_sent(struct egress *e, struct egress_piece *piece, uint32_t stripe, u
 			/* The first sending is under way still. */
 			egress_drop_repeat(e, record);
 			record->copy_stripe = record->stripe;
+			record->copy_position = record->position;
 		} else {
 			e->lost--;
 			e->lost_from = number_of(e, record);
 		}
+		record->reinjected = record->sent_us > 0;
 		record->stripe = record->last_stripe = stripe;
 		record->sent_us = now_us;
-		record->reinjected = true;
 		return 0;
 	}
-	int err = grow_records(e);
-	if (err)
-		return err;
 	assert(piece->offset == e->sent);
-	e->record_count++;
-	piece->record = egress_record_at(e, e->record_count - 1);
-	*piece->record = (struct egress_record){.offset = piece->offset,
-	                                        .sent_us = now_us,
-	                                        .len = piece->len,
-	                                        .stripe = stripe,
-	                                        .last_stripe = stripe,
-	                                        .fin = piece->fin};
-	e->sent += piece->len + piece->fin;
+	piece->record = append_record(e, piece->len, piece->fin);
+	if (!piece->record)
+		return -ENOMEM;
+	piece->record->stripe = piece->record->last_stripe = stripe;
+	piece->record->sent_us = now_us;
 	return 0;
 }
 
@@ -268,6 +293,7 @@ uint32_t egress_stripe_lost(struct egress *e, uint32_t id)
 			continue;
 		if (record->copy_stripe) {
 			record->stripe = record->copy_stripe;
+			record->position = record->copy_position;
 			record->copy_stripe = 0;
 		} else {
 			set_lost(e, record);

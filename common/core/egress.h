@@ -2,7 +2,8 @@
  *
  *     acked ≤ sent ≤ end + fin
  *
- *   [acked, sent)  in flight: each byte belongs to one record, which knows the stripe that carries it
+ *   [acked, sent)  in flight, or left for later (egress_leave): each byte belongs to one record, which knows the stripe
+ *                  that carries it
  *   [sent, end)    pending: put in by the application, bound to no stripe yet (late binding)
  *
  * A record is the unit of reinjection: when the last stripe that carried it is lost, it waits and is sent again before
@@ -20,21 +21,24 @@
 enum {
 	EGRESS_RECORDS_MAX = 16384,   /* in flight at once: a peer's ingress never needs more ranges (RANGE_MAX) */
 	EGRESS_RECORDS_FIRST = 8,     /* beyond so many, the pool's account must allow them */
-	EGRESS_BACKLOG_BYTES = 524288 /* taken from the application, bound to no stripe: more is only a queue */
+	EGRESS_BACKLOG_BYTES = 524288 /* taken from the application beyond `sent`: more is a queue, unless asked for */
 };
 
 struct egress_record {
 	uint64_t offset;
-	uint64_t sent_us;     /* when it was last bound to a stripe */
-	uint32_t len;         /* bytes; 0 only for a FIN alone */
-	uint32_t stripe;      /* id of the stripe that carries it; 0: none does, it waits for reinjection */
-	uint32_t last_stripe; /* id of the stripe that carried it last, lost or not: reinjection prefers another */
-	uint32_t copy_stripe; /* id of the stripe with a second copy; 0: none */
-	bool fin;             /* the direction ends after these bytes */
-	bool reinjected;      /* was sent more than once, not counting the first copy, or need not be repeated */
-	bool repeat;          /* is late: shall be repeated on another stripe than the one that carries it */
-	bool asks;            /* goes again because the data ack may be lost, not the data */
-	bool refused;         /* a path had no budget for its repetition */
+	uint64_t sent_us;       /* when it was last bound to a stripe; 0: never, it was left for later */
+	uint64_t due_us;        /* when it should have arrived there */
+	uint64_t position;      /* where it ends in that stripe's output */
+	uint64_t copy_position; /* and in copy_stripe's */
+	uint32_t len;           /* bytes; 0 only for a FIN alone */
+	uint32_t stripe;        /* id of the stripe that carries it; 0: none does, it waits for reinjection */
+	uint32_t last_stripe;   /* id of the stripe that carried it last, lost or not: reinjection prefers another */
+	uint32_t copy_stripe;   /* id of the stripe with a second copy; 0: none */
+	bool fin;               /* the direction ends after these bytes */
+	bool reinjected;        /* was sent more than once, not counting the first copy, or need not be repeated */
+	bool repeat;            /* is late: shall be repeated on another stripe than the one that carries it */
+	bool asks;              /* goes again because the data ack may be lost, not the data */
+	bool refused;           /* a path had no budget for its repetition */
 };
 
 struct egress {
@@ -44,6 +48,7 @@ struct egress {
 	uint64_t end;
 	uint64_t edge;                 /* offsets below it may be sent */
 	uint64_t reserved;             /* pages reach to here between egress_reserve and egress_commit */
+	uint64_t ahead_bytes;          /* taken from the application on top of EGRESS_BACKLOG_BYTES, for slow paths */
 	bool fin;                      /* the application has ended this direction at `end` */
 	struct egress_record *records; /* ring of record_capacity (a power of two), sorted by offset */
 	uint32_t record_first;
@@ -93,6 +98,13 @@ bool egress_next_repeat(const struct egress *e, struct egress_piece *piece);
 
 /* The piece to send next: first what was lost, then new bytes, at most max_len of these. False: nothing. */
 bool egress_next(const struct egress *e, uint32_t max_len, struct egress_piece *piece);
+
+/* The piece of new bytes to send next, whatever waits before it. */
+bool egress_next_new(const struct egress *e, uint32_t max_len, struct egress_piece *piece);
+/* Leaves `len_bytes` ≤ egress_sendable new bytes for later, in records of at most `record_bytes` that wait as lost ones
+ * do; egress_next_new goes on behind them. Bytes for a slow stripe are those that will be needed when it has delivered
+ * them. 0, or -ENOMEM: fewer, or none, were left. */
+int egress_leave(struct egress *e, uint64_t len_bytes, uint32_t record_bytes);
 
 /* `piece` is now on `stripe` (id ≥ 1). 0, or -ENOMEM (no record: the piece was not sent; when it is full, too). */
 int egress_sent(struct egress *e, struct egress_piece *piece, uint32_t stripe, uint64_t now_us);

@@ -52,6 +52,12 @@ struct flow {
 	uint64_t asked_us;        /* when OPEN or RESET went out last, to be repeated until answered; 0: not yet */
 	int32_t express_bytes;    /* what it may still send as a small flow; full again when nothing is in flight */
 
+	/* How fast it sends new bytes, for what is put ahead of its turn on slow paths: since when without a pause,
+	 * what was measured (0: nothing yet), what was sent since rate_us, and when a slow path last asked for bytes
+	 * ahead. */
+	uint64_t busy_us, rate_Bps, rate_bytes, rate_us, ahead_us;
+	bool held_up; /* what is to be repeated goes before new bytes */
+
 	uint32_t window_bytes;   /* wish for the ingress window, grown by measurement */
 	uint64_t promised_bytes; /* of the session's ingress memory, see session_window.c */
 	uint32_t result_stripe;  /* id of the stripe that OPEN_RESULT was sent on last; 0: none */

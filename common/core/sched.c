@@ -3,6 +3,30 @@
 /* Assumed where nothing has been measured yet: a rate low enough that a measured stripe is preferred. */
 enum { UNKNOWN_RATE_BPS = 125000, UNKNOWN_SRTT_US = 100000 };
 
+/* A path that is later than the best by less than this is as good: a wakeup, within which stripes that work have room
+ * again (stripe_lowat_bytes). */
+enum { LATER_MIN_US = 10000 };
+
+/* Of the best path, by whether it is a backup. */
+struct least {
+	uint64_t us[2];
+};
+
+static struct least least_us(const struct sched_choice *choices, size_t count, int not_index)
+{
+	struct least least = {{UINT64_MAX, UINT64_MAX}};
+	for (size_t i = 0; i < count; i++)
+		if ((int)i != not_index && choices[i].usable && choices[i].path_us < least.us[choices[i].backup])
+			least.us[choices[i].backup] = choices[i].path_us;
+	return least;
+}
+
+static uint64_t later_us(const struct sched_choice *choice, struct least least)
+{
+	uint64_t us = least.us[choice->backup];
+	return choice->path_us >= us + LATER_MIN_US ? choice->path_us - us : 0;
+}
+
 uint64_t sched_delivery_us(const struct sched_choice *choice, uint32_t len_bytes)
 {
 	uint64_t rate_Bps = choice->rate_Bps ? choice->rate_Bps : UNKNOWN_RATE_BPS;
@@ -11,21 +35,32 @@ uint64_t sched_delivery_us(const struct sched_choice *choice, uint32_t len_bytes
 	return wait_us + srtt_us / 2 + (choice->in_recovery ? srtt_us : 0);
 }
 
+/* Whether the frame rather waits for another stripe. A copy that comes within twice the time is worth having, since a
+ * repair would take as long. */
+static bool waits(const struct sched_choice *choice, enum sched_class class, struct least least, bool copy)
+{
+	uint64_t us = later_us(choice, least);
+	if (class == SCHED_EXPRESS && copy)
+		return us > least.us[choice->backup];
+	return us && (class != SCHED_BULK || choice->held_up);
+}
+
 /* Stripes that the class may use, best kind first; a worse kind is used only where no stripe of the better one is
  * usable at all (bulk: else a full lane would spill over), or, for small flows, where none has room. */
 static int kind_of(const struct sched_choice *choice, enum sched_class class, bool lane_reserved)
 {
 	int kind = 0;
-	if (class == SCHED_BULK)
-		kind = choice->express && lane_reserved;
-	else
+	if (class == SCHED_EXPRESS)
 		kind = !choice->express;
+	else
+		kind = choice->express && lane_reserved;
 	return kind + (choice->backup ? 2 : 0);
 }
 
 int sched_pick(const struct sched_choice *choices, size_t count, enum sched_class class, uint32_t len_bytes,
                bool lane_reserved, int not_index)
 {
+	struct least least = least_us(choices, count, not_index);
 	bool usable = false;
 	for (int kind = 0; kind < 4; kind++) {
 		int best = -1;
@@ -35,7 +70,7 @@ int sched_pick(const struct sched_choice *choices, size_t count, enum sched_clas
 			if (!choice->usable || (int)i == not_index || kind_of(choice, class, lane_reserved) != kind)
 				continue;
 			usable = true;
-			if (!choice->room_bytes)
+			if (!choice->room_bytes || waits(choice, class, least, not_index >= 0))
 				continue;
 			uint64_t us = sched_delivery_us(choice, len_bytes);
 			if (us < best_us) {
@@ -46,28 +81,23 @@ int sched_pick(const struct sched_choice *choices, size_t count, enum sched_clas
 		if (best >= 0)
 			return best;
 		bool next_is_backup = kind == 1;
-		if (usable && (class == SCHED_BULK || next_is_backup))
+		if (usable && (class != SCHED_EXPRESS || next_is_backup))
 			return -1;
 	}
 	return -1;
 }
 
-bool sched_blocks(const struct sched_choice *choices, size_t count, size_t index, uint32_t len_bytes,
-                  uint64_t window_bytes)
+uint64_t sched_due_us(const struct sched_choice *choice, uint32_t len_bytes)
 {
-	uint64_t own_us = sched_delivery_us(&choices[index], len_bytes);
-	uint64_t best_us = own_us, others_Bps = 0;
-	for (size_t i = 0; i < count; i++) {
-		const struct sched_choice *choice = &choices[i];
-		if (i == index || !choice->usable || choice->room_bytes || choice->backup != choices[index].backup ||
-		    choice->express != choices[index].express)
-			continue;
-		uint64_t us = sched_delivery_us(choice, len_bytes);
-		if (us < best_us)
-			best_us = us;
-		others_Bps += choice->rate_Bps;
-	}
-	/* A loss on the way costs about one RTT more, which cannot be foreseen: twice the difference is taken. */
-	uint64_t ahead_bytes = others_Bps * ((own_us - best_us) / 1000) / 1000 * 2;
-	return own_us > best_us && ahead_bytes + len_bytes > window_bytes;
+	uint64_t own_us = sched_delivery_us(choice, len_bytes);
+	return own_us > choice->path_us ? own_us : choice->path_us;
+}
+
+uint64_t sched_later_us(const struct sched_choice *choices, size_t count, size_t index, uint32_t len_bytes)
+{
+	const struct sched_choice *choice = &choices[index];
+	struct least least = least_us(choices, count, -1);
+	/* What the stripe itself has before it counts only where the path is another: stripes of one path do not wait
+	 * for one another. */
+	return later_us(choice, least) ? sched_due_us(choice, len_bytes) - least.us[choice->backup] : 0;
 }

@@ -16,6 +16,7 @@
 
 enum sched_class {
 	SCHED_BULK,
+	SCHED_AGAIN,  /* of bulk, what was sent before: it is late */
 	SCHED_EXPRESS /* small flows, keystrokes, control frames */
 };
 
@@ -24,7 +25,9 @@ struct sched_choice {
 	bool express; /* of the express lane */
 	bool backup;
 	bool in_recovery;
+	bool held_up; /* what it was given before is late: more would wait behind that */
 	uint32_t srtt_us;
+	uint64_t path_us;       /* within what time its path, as measured over all its stripes, delivers */
 	uint64_t rate_Bps;      /* 0: not known */
 	uint64_t backlog_bytes; /* what waits before the next frame */
 	uint32_t room_bytes;    /* 0: takes nothing now */
@@ -35,13 +38,13 @@ struct sched_choice {
 int sched_pick(const struct sched_choice *choices, size_t count, enum sched_class class, uint32_t len_bytes,
                bool lane_reserved, int not_index);
 
-/* Whether a bulk frame on `index` would hold its flow up: until it is delivered the stripes that have no room just now
- * would bring more than the window has place for, so they would stand still, and waiting for one of them is better.
- * Only stripes of the same kind (express or not, backup or not) count: the flow may use them, and each will say when it
- * has room. `window_bytes`: what the flow may have under way. (BLEST, Ferlin et al., IFIP Networking 2016: there with
- * estimates of what a fast subflow sends meanwhile, here with measured rates.) */
-bool sched_blocks(const struct sched_choice *choices, size_t count, size_t index, uint32_t len_bytes,
-                  uint64_t window_bytes);
+/* Within what time `len_bytes` more should have been delivered, µs. */
+uint64_t sched_due_us(const struct sched_choice *choice, uint32_t len_bytes);
+
+/* How much later a bulk frame on `index` would arrive than what follows it on the best path, µs: bytes that are needed
+ * sooner than that belong elsewhere. Paths are compared, not stripes: which of a path's stripes repairs a loss just now
+ * changes all the time. Only paths of the same kind (backup or not) count. */
+uint64_t sched_later_us(const struct sched_choice *choices, size_t count, size_t index, uint32_t len_bytes);
 
 /* Expected time until `len_bytes` more would be delivered, µs. */
 uint64_t sched_delivery_us(const struct sched_choice *choice, uint32_t len_bytes);

@@ -203,8 +203,11 @@ unsigned flow_reserve(struct flow *flow, size_t len, struct iovec *slices, unsig
 /* New bytes after a pause: the flow counts as small again. */
 static void something_to_send(struct flow *flow, bool was_idle)
 {
-	if (was_idle)
+	if (was_idle) {
 		flow->express_bytes = EXPRESS_BYTES;
+		flow->busy_us = flow->rate_us = flow->session->now_us;
+		flow->rate_Bps = flow->rate_bytes = 0;
+	}
 	flow_update_turn(flow);
 }
 

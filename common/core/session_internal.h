@@ -8,6 +8,7 @@
  *   session_repeat.c  copies and repetitions, within budgets
  *   session_path.c    paths that fall silent
  *   session_time.c    liveness, stale stripes, reinjection of what is held up, timeouts
+ *   session_delivery.c    how long paths take to deliver
  *   session_stats.c   figures for statistics
  */
 #ifndef PAIR_CORE_SESSION_INTERNAL_H
@@ -37,9 +38,11 @@ enum {
 	WINDOW_MAX = 1 << 30,
 	SEEN_IDS = 65536, /* flow ids remembered as used, below the highest */
 	REPLIES_MAX = 1024,
-	HASH_START = 256,      /* buckets */
-	CHAIN_MAX = 64,        /* flows in one */
-	REINJECT_PER_TICK = 32 /* records of one flow */
+	HASH_START = 256,       /* buckets */
+	CHAIN_MAX = 64,         /* flows in one */
+	REINJECT_PER_TICK = 32, /* records of one flow */
+	RATE_US = 100000,       /* a flow's rate is measured over so long */
+	AHEAD_KEPT_US = 1000000 /* what a slow path asked to be there for it is kept so long */
 };
 
 enum { TURN_NONE, TURN_EXPRESS, TURN_BULK, TURN_REPEAT, TURN_LISTS };
@@ -75,6 +78,12 @@ struct path {
 	struct budget budget;
 	uint64_t refused_bytes;
 	struct stripe_traffic past; /* of its stripes that are gone */
+	/* session_delivery.c: mean and mean deviation of the time from putting a frame in until it has arrived; 0: not
+	 * known */
+	uint64_t delivery_us, deviation_us;
+	uint32_t samples;
+	uint64_t expected_us; /* within what time a frame arrives, but for rare ones */
+	uint64_t now_us;      /* the same, or as long as all stripes have waited by now */
 };
 
 struct session {
@@ -172,6 +181,22 @@ bool output_waits(const struct session *session);
 uint32_t output_frame(struct stripe *stripe, const struct frame *f);
 /* Whether stripe `index` of a path with `stripes` is of the express lane. */
 bool output_is_express(unsigned index, unsigned stripes);
+
+/* --- session_delivery.c */
+/* A frame was put in: it is timed, unless another is. */
+void delivery_time(struct stripe *stripe);
+/* The stripe's info is new. */
+void delivery_learn(struct stripe *stripe);
+/* Brings expected_us of all paths up to date. */
+void delivery_look(struct session *session);
+/* expected_us of the best path. */
+uint64_t delivery_least_us(const struct session *session);
+/* Whether the other kernel has the record, as far as is known. */
+bool delivery_known(const struct session *session, const struct egress_record *record);
+/* Whether what is being timed on the stripe is late. */
+bool delivery_stuck(const struct stripe *stripe);
+/* Whether the record, put on a path that is later than the best, is later than was expected of that. */
+bool delivery_late(const struct session *session, const struct egress_record *record, uint64_t least_us);
 
 /* --- session_stats.c */
 void stats_add_traffic(struct stripe_traffic *sum, const struct stripe_traffic *more);

@@ -17,7 +17,9 @@ enum {
 	MEASURE_US = 1000,    /* a stripe's figures are older than this: measure again */
 	LOSS_WINDOW = 20000,  /* segments over which loss is remembered */
 	LOSS_UNKNOWN = 1000,  /* fewer segments than this tell nothing */
-	LOSS_PER_MILLE = 1    /* copies are worth it from here on */
+	LOSS_PER_MILLE = 1,   /* copies are worth it from here on */
+	LEFT_BYTES = 8192,    /* a frame of what was left for later */
+	STUCK_MAX = 64        /* flows in a row that no stripe suits: the others will have their turn */
 };
 
 bool output_is_express(unsigned index, unsigned stripes)
@@ -36,10 +38,20 @@ uint32_t output_frame(struct stripe *stripe, const struct frame *f)
 	uint32_t len = frame_encode_head(head, f);
 	stripe_output_head(stripe, head, len);
 	stripe->room_bytes -= stripe->room_bytes < len ? stripe->room_bytes : len;
+	delivery_time(stripe);
 	return len;
 }
 
 /* --- The stripes of this run --------------------------------------------------------------------------------------*/
+
+/* What the stripe could do. */
+static uint64_t rate_of(const struct stripe_info *info)
+{
+	if (!info->app_limited || !info->srtt_us)
+		return info->rate_Bps;
+	uint64_t window_Bps = (uint64_t)info->cwnd_bytes * 1000000 / info->srtt_us;
+	return window_Bps > info->rate_Bps ? window_Bps : info->rate_Bps;
+}
 
 void run_look_at(struct run *run, size_t i)
 {
@@ -49,8 +61,10 @@ void run_look_at(struct run *run, size_t i)
 	        .express = stripe->express,
 	        .backup = stripe->backup,
 	        .in_recovery = stripe->info.in_recovery,
+	        .held_up = delivery_stuck(stripe),
 	        .srtt_us = stripe->info.srtt_us,
-	        .rate_Bps = stripe->info.rate_Bps,
+	        .path_us = run->session->paths[stripe->path].now_us,
+	        .rate_Bps = rate_of(&stripe->info),
 	        .backlog_bytes = stripe_backlog_bytes(stripe),
 	        .room_bytes = stripe->room_bytes >= ROOM_MIN && stripe_output_fits(stripe, 8) ? stripe->room_bytes : 0,
 	};
@@ -62,6 +76,7 @@ static void start_run(struct run *run, struct session *session)
 	run->session = session;
 	run->count = 0;
 	paths_avoided(session, run->avoided);
+	delivery_look(session);
 	for (struct stripe *stripe = session->stripes; stripe; stripe = stripe->next) {
 		if (stripe->state != STRIPE_UP && stripe->state != STRIPE_STALE)
 			continue;
@@ -97,6 +112,7 @@ void session_stripe_info(struct stripe *stripe, const struct stripe_info *info, 
 	stripe->room_bytes = room_bytes;
 	if (acked)
 		path_progress(stripe);
+	delivery_learn(stripe);
 	if (progress)
 		stripe->progress_us = now_us;
 	if (progress && stripe->state == STRIPE_STALE)
@@ -104,8 +120,9 @@ void session_stripe_info(struct stripe *stripe, const struct stripe_info *info, 
 }
 
 /* Puts a frame on a stripe, its payload (f->payload_len bytes from f->offset on, in OPEN from 0 on) from the flow's
- * egress. */
-static void put_frame(struct run *run, int index, const struct flow *flow, const struct frame *f, enum sending sending)
+ * egress; `record` has the payload's, if there is any. */
+static void put_frame(struct run *run, int index, const struct flow *flow, const struct frame *f, enum sending sending,
+                      struct egress_record *record)
 {
 	struct stripe *stripe = run->stripes[index];
 	uint64_t offset = f->type == FRAME_DATA ? f->offset : 0;
@@ -124,6 +141,11 @@ static void put_frame(struct run *run, int index, const struct flow *flow, const
 	stripe->room_bytes -= stripe->room_bytes < total ? stripe->room_bytes : total;
 	run_account(run, (size_t)index, sending, total);
 	run_look_at(run, (size_t)index);
+	delivery_time(stripe);
+	if (record && sending == SENDING_COPY)
+		record->copy_position = stripe_position(stripe);
+	else if (record)
+		record->position = stripe_position(stripe);
 }
 
 int run_index_of(const struct run *run, uint32_t stripe_id)
@@ -212,13 +234,13 @@ static bool send_open(struct run *run, struct flow *flow)
 	f.open.window_edge = flow->ingress.edge;
 	if (first_data(flow, first_id, &piece))
 		f.payload_len = piece.len;
-	put_frame(run, first, flow, &f, SENDING_NEW);
+	put_frame(run, first, flow, &f, SENDING_NEW, piece.record);
 	flow->open_stripes[0] = first_id;
 	flow->open_stripes[1] = 0;
 	int second = run_pick_copy(run, NULL, FRAME_HEAD_MAX + f.payload_len, first);
 	if (second >= 0) {
 		f.flags = FRAME_FLAG_COPY;
-		put_frame(run, second, flow, &f, SENDING_COPY);
+		put_frame(run, second, flow, &f, SENDING_COPY, piece.record);
 		flow->open_stripes[1] = run->stripes[second]->id;
 		if (f.payload_len)
 			piece.record->copy_stripe = run->stripes[second]->id;
@@ -347,7 +369,7 @@ void run_put_data(struct run *run, int index, const struct flow *flow, const str
 	                          .flow = flow->id,
 	                          .offset = piece->offset,
 	                          .payload_len = piece->len},
-	          sending);
+	          sending, piece->record);
 }
 
 static void use_lane(struct session *session, const struct flow *flow)
@@ -381,33 +403,89 @@ static bool comes_after_all(const struct run *run, uint32_t stripe_id)
 	return index >= 0 && run->choices[index].usable;
 }
 
-/* One frame of the flow. False: no stripe takes it now. */
-static bool send_piece(struct run *run, struct flow *flow, enum sched_class class)
+/* What comes of a flow's turn. */
+enum outcome {
+	OUTCOME_SENT,
+	OUTCOME_STUCK, /* no stripe suits this flow; one may suit another */
+	OUTCOME_FULL   /* no stripe has room */
+};
+
+/* Instead of `*piece`, which is the next, the piece that will be the next when a stripe whose path is later by
+ * `later_us` has delivered it: what lies between is left for the others, which bring it meanwhile. False: the flow has
+ * no such bytes, or is too young to tell. */
+static bool take_ahead(struct flow *flow, uint64_t later_us, uint32_t max_len, struct egress_piece *piece)
+{
+	struct egress *e = &flow->egress;
+	uint64_t now_us = flow->session->now_us;
+	if (now_us - flow->busy_us < later_us)
+		return false;
+	uint64_t at = piece->offset + flow->rate_Bps * later_us / 1000000;
+	uint64_t left_bytes = at > e->sent ? at - e->sent : 0;
+	if (egress_sendable(e) < left_bytes + max_len) {
+		e->ahead_bytes = left_bytes + max_len;
+		flow->ahead_us = now_us;
+		flow_offer_room(flow);
+		return false;
+	}
+	return !egress_leave(e, left_bytes, LEFT_BYTES) && egress_next_new(e, max_len, piece);
+}
+
+/* The stripe for a piece of bulk, or for another piece that it becomes. -1: none has room, or *stuck: the one that has
+ * does not suit the flow. */
+static int pick_bulk(struct run *run, struct flow *flow, struct egress_piece *piece, bool *stuck)
+{
+	bool again = piece->record && piece->record->sent_us;
+	int index =
+	        again ? pick_again(run, flow, SCHED_AGAIN, piece) : run_pick(run, flow, SCHED_AGAIN, piece->len, -1);
+	if (index >= 0 || flow->state == FLOW_OPENING)
+		return index;
+	index = run_pick(run, flow, SCHED_BULK, piece->len, -1);
+	if (index < 0)
+		return -1;
+	uint32_t len = frame_size(&run->choices[index], 0);
+	uint64_t later_us = sched_later_us(run->choices, run->count, (size_t)index, len);
+	*stuck = later_us && !take_ahead(flow, later_us, len, piece);
+	return *stuck ? -1 : index;
+}
+
+static int pick_express(struct run *run, const struct flow *flow, const struct egress_piece *piece)
+{
+	return piece->record ? pick_again(run, flow, SCHED_EXPRESS, piece)
+	                     : run_pick(run, flow, SCHED_EXPRESS, piece->len, -1);
+}
+
+/* One frame of the flow. */
+static enum outcome send_piece(struct run *run, struct flow *flow, enum sched_class class)
 {
 	struct session *session = run->session;
 	struct egress_piece piece;
+	bool stuck = flow->state == FLOW_OPENING;
+	if (flow->held_up && run_repeat(run, flow))
+		return OUTCOME_SENT;
 	if (!egress_next(&flow->egress, FRAME_MIN, &piece))
-		return false;
-	bool again = piece.record;
+		return OUTCOME_STUCK;
+	bool again = piece.record && piece.record->sent_us;
 	if (again && !piece.record->asks && comes_after_all(run, piece.avoid_stripe)) {
 		egress_unmark_lost(&flow->egress, piece.record);
-		return true;
+		return OUTCOME_SENT;
 	}
-	int index = again ? pick_again(run, flow, class, &piece) : run_pick(run, flow, class, piece.len, -1);
+	int index = class == SCHED_BULK ? pick_bulk(run, flow, &piece, &stuck) : pick_express(run, flow, &piece);
 	if (index < 0)
-		return false;
-	const struct egress *e = &flow->egress;
-	if (class == SCHED_BULK && sched_blocks(run->choices, run->count, (size_t)index, piece.len, e->edge - e->acked))
-		return false;
+		return stuck ? OUTCOME_STUCK : OUTCOME_FULL;
 	uint32_t max_len = frame_size(&run->choices[index], piece.offset);
 	if (class == SCHED_EXPRESS && max_len > (uint32_t)flow->express_bytes)
 		max_len = (uint32_t)flow->express_bytes;
-	if (!again)
-		egress_next(&flow->egress, max_len, &piece);
+	again = piece.record && piece.record->sent_us; /* it may be another piece now */
+	if (!piece.record)
+		egress_next_new(&flow->egress, max_len, &piece);
+	uint64_t due_us = session->now_us + sched_due_us(&run->choices[index], piece.len);
 	if (egress_sent(&flow->egress, &piece, run->stripes[index]->id, session->now_us))
-		return false;
+		return OUTCOME_STUCK;
+	piece.record->due_us = due_us;
 	run_put_data(run, index, flow, &piece, again ? SENDING_AGAIN : SENDING_NEW);
 	flow_offer_room(flow);
+	if (!again)
+		flow->rate_bytes += piece.len;
 	if (class == SCHED_EXPRESS) {
 		use_lane(session, flow);
 		flow->express_bytes -= (int32_t)piece.len;
@@ -418,7 +496,7 @@ static bool send_piece(struct run *run, struct flow *flow, enum sched_class clas
 		}
 	}
 	flow->turn_bytes -= (int32_t)piece.len;
-	return true;
+	return OUTCOME_SENT;
 }
 
 /* Turns of one list until no stripe takes more, or every flow that is left in it is stuck. */
@@ -426,17 +504,16 @@ static void send_turns(struct run *run, uint8_t which, enum sched_class class)
 {
 	struct flow_list *list = &run->session->turns[which];
 	uint32_t stuck = 0;
-	while (list->first && stuck < list->count) {
+	while (list->first && stuck < list->count && stuck < STUCK_MAX) {
 		struct flow *flow = list->first;
-		bool sent = send_piece(run, flow, class);
+		enum outcome outcome = send_piece(run, flow, class);
+		if (outcome == OUTCOME_FULL)
+			return;
+		bool sent = outcome == OUTCOME_SENT;
 		if (sent)
 			stuck = 0;
-		else if (egress_has_next(&flow->egress)) {
-			/* Only flows tied to a stripe can be stuck while others are not. */
-			if (flow->state != FLOW_OPENING && !egress_full(&flow->egress))
-				return;
+		else if (egress_has_next(&flow->egress))
 			stuck++;
-		}
 		flow_update_turn(flow);
 		if (list->first == flow && (!sent || flow->turn_bytes <= 0)) {
 			flow_leave_turn(flow);

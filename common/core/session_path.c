@@ -30,11 +30,11 @@ static bool carries(const struct stripe *stripe)
 
 /* What is asked of one path at a time. */
 struct outlook {
-	uint64_t since_us;    /* nothing was acknowledged since, although something was under way; 0: nothing is */
-	uint64_t quiet_us;    /* after so long it is QUIET */
-	uint64_t silent_us;   /* and SILENT */
-	bool quiet_counts;    /* another path of its kind is well, and may carry what may be needless */
-	bool silent_counts;   /* another path is */
+	uint64_t since_us;  /* nothing was acknowledged since, although something was under way; 0: nothing is */
+	uint64_t quiet_us;  /* after so long it is QUIET */
+	uint64_t silent_us; /* and SILENT */
+	bool quiet_counts;  /* another path of its kind is well, and may carry what may be needless */
+	bool silent_counts; /* another path is */
 };
 
 /* What TCP would call its retransmission timeout (RFC 6298), without the kernel's lower limit of 200 ms; young

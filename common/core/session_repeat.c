@@ -76,7 +76,8 @@ static int pick_other_path(struct run *run, const struct flow *flow, uint32_t le
 }
 
 /* A copy helps against a loss wherever it travels, against the death of a path only on another; unless that is much
- * slower. On a path that was not heard for a while, the first bytes are worth a copy even if nothing was lost lately. */
+ * slower. On a path that was not heard for a while, the first bytes are worth a copy even if nothing was lost lately.
+ */
 int run_pick_copy(struct run *run, const struct flow *flow, uint32_t len, int first)
 {
 	bool unproven = path_is_unproven(run->session, run->stripes[first]->path);
@@ -107,8 +108,7 @@ static bool another_may(const struct run *run, const struct path *refused, uint3
 	return false;
 }
 
-/* What is late, on another stripe than the one that carries it. False: none takes it now. */
-static bool send_repeat(struct run *run, struct flow *flow)
+bool run_repeat(struct run *run, struct flow *flow)
 {
 	struct egress *e = &flow->egress;
 	struct egress_piece piece;
@@ -116,7 +116,7 @@ static bool send_repeat(struct run *run, struct flow *flow)
 	if (!egress_next_repeat(e, &piece))
 		return false;
 	/* Last bytes may take the express lane: there are few of them. */
-	enum sched_class class = e->sent - e->acked <= EXPRESS_BYTES ? SCHED_EXPRESS : SCHED_BULK;
+	enum sched_class class = e->sent - e->acked <= EXPRESS_BYTES ? SCHED_EXPRESS : SCHED_AGAIN;
 	uint32_t len = FRAME_DATA_HEAD_BYTES + piece.len;
 	int before = run_index_of(run, piece.avoid_stripe);
 	int index = run_pick_second(run, flow, class, len, before, &refused);
@@ -143,7 +143,7 @@ void run_repeats(struct run *run)
 	uint32_t stuck = 0;
 	while (list->first && stuck < list->count && stuck < STUCK_REPEATS) {
 		struct flow *flow = list->first;
-		bool sent = send_repeat(run, flow);
+		bool sent = run_repeat(run, flow);
 		stuck = sent ? 0 : stuck + 1;
 		flow_update_turn(flow);
 		if (list->first == flow && (!sent || flow->turn_bytes <= 0)) {

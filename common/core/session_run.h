@@ -41,6 +41,8 @@ int run_pick_second(struct run *run, const struct flow *flow, enum sched_class c
                     struct path **refused);
 /* For a copy of a small frame; -1 also when copies are not worth it. */
 int run_pick_copy(struct run *run, const struct flow *flow, uint32_t len, int first);
+/* Repeats the flow's first late record. False: no stripe takes it now. */
+bool run_repeat(struct run *run, struct flow *flow);
 /* Repeats what is late, where nothing new wants the room. */
 void run_repeats(struct run *run);
 

@@ -118,7 +118,7 @@ static void reinject_held_up(struct flow *flow)
 	uint64_t best_us = window_full ? best_after_us(session) : 0;
 	for (uint32_t i = 0; i < e->record_count && i < REINJECT_PER_TICK; i++) {
 		struct egress_record *record = egress_record_at(e, i);
-		if (record->reinjected || record->copy_stripe)
+		if (record->reinjected || record->copy_stripe || delivery_known(session, record))
 			continue;
 		uint64_t after_us = window_full ? best_us : held_up_after_us(session, record->stripe);
 		if (session->now_us - record->sent_us < after_us)
@@ -157,6 +157,44 @@ static void repeat_question(struct flow *flow)
 		flow_finish(flow, flow->reason);
 }
 
+/* What was put ahead of its turn on a slow path should have come before it is needed. What has not is repeated, up to
+ * where bytes are left that were never sent. */
+static void repeat_late(struct flow *flow)
+{
+	struct session *session = flow->session;
+	struct egress *e = &flow->egress;
+	uint64_t least_us = delivery_least_us(session);
+	uint32_t left = REINJECT_PER_TICK;
+	for (uint32_t i = 0; i < e->record_count && left; i++) {
+		struct egress_record *record = egress_record_at(e, i);
+		if (!record->stripe)
+			break;
+		if (record->reinjected || record->repeat || delivery_known(session, record))
+			continue;
+		left--;
+		if (!delivery_late(session, record, least_us))
+			continue;
+		egress_mark_repeat(e, record);
+		flow->held_up = true;
+	}
+	flow->held_up = flow->held_up && e->repeats;
+}
+
+static void measure_flow(struct flow *flow)
+{
+	uint64_t now_us = flow->session->now_us, took_us = now_us - flow->rate_us;
+	if (took_us < RATE_US)
+		return;
+	uint64_t rate_Bps = flow->rate_bytes * 1000000 / took_us;
+	/* Up fast, down slowly: what was put ahead of its turn too far waits, too near holds up. */
+	flow->rate_Bps =
+	        rate_Bps > flow->rate_Bps ? (flow->rate_Bps + rate_Bps) / 2 : (3 * flow->rate_Bps + rate_Bps) / 4;
+	flow->rate_bytes = 0;
+	flow->rate_us = now_us;
+	if (now_us - flow->ahead_us > AHEAD_KEPT_US)
+		flow->egress.ahead_bytes = 0;
+}
+
 static void check_flow(struct flow *flow)
 {
 	bool asks = flow->state == FLOW_OPENING || flow->state == FLOW_RESETTING;
@@ -164,6 +202,8 @@ static void check_flow(struct flow *flow)
 	if (asks) {
 		repeat_question(flow);
 	} else if (flow->egress.record_count) {
+		measure_flow(flow);
+		repeat_late(flow);
 		reinject_held_up(flow);
 		repeat_oldest(flow);
 	}
@@ -219,6 +259,7 @@ void time_run(struct session *session)
 		if (path->stripes_up && session->now_us - path->pinged_us >= ping_interval_us(session, path))
 			ping_path(session, i);
 	}
+	delivery_look(session);
 	session->moving = session->egress_starved;
 	session->starved_at = SIZE_MAX;
 	for (uint32_t i = 0; i < session->hash_size; i++)

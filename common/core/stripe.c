@@ -2,7 +2,7 @@
 
 #include <assert.h>
 
-enum { LOWAT_MIN_BYTES = 32 * 1024, LOWAT_MAX_BYTES = 2 * 1024 * 1024, WAKEUP_US = 10000 };
+enum { LOWAT_MIN_BYTES = 4 * 1024, LOWAT_MAX_BYTES = 2 * 1024 * 1024, WAKEUP_US = 10000 };
 
 uint32_t stripe_lowat_bytes(uint64_t pacing_Bps)
 {
@@ -11,6 +11,11 @@ uint32_t stripe_lowat_bytes(uint64_t pacing_Bps)
 	if (bytes < LOWAT_MIN_BYTES)
 		bytes = LOWAT_MIN_BYTES;
 	return bytes < LOWAT_MAX_BYTES ? (uint32_t)bytes : LOWAT_MAX_BYTES;
+}
+
+uint64_t stripe_position(const struct stripe *stripe)
+{
+	return stripe->traffic.bytes_out + stripe->output_bytes;
 }
 
 uint64_t stripe_backlog_bytes(const struct stripe *stripe)

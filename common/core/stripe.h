@@ -24,14 +24,17 @@ enum { STRIPE_OUTPUT_ITEMS = 256, STRIPE_OUTPUT_INLINE = 80 };
 struct stripe_info {
 	uint32_t srtt_us;   /* smoothed RTT; 0: not known */
 	uint32_t rttvar_us; /* its mean deviation */
+	uint32_t rtt_min_us;
 	uint32_t cwnd_bytes;
 	uint32_t in_flight_bytes; /* sent, not acknowledged by the other kernel */
 	uint32_t notsent_bytes;   /* in the socket, not sent */
 	uint64_t rate_Bps;        /* delivery rate, bytes per second; 0: not known */
 	uint64_t delivered;       /* segments acknowledged since the start, selectively too */
+	uint64_t arrived_bytes;   /* of the stripe's output, those that the other kernel has; some more may be there */
 	uint64_t sent_segments;   /* since the start, with retransmissions */
 	uint64_t lost_segments;   /* retransmissions since the start */
 	bool in_recovery;         /* tcpi_ca_state is Recovery or Loss */
+	bool app_limited;         /* rate_Bps is what was asked of it, not what it could do */
 };
 
 /* Bytes of frames since the start. */
@@ -70,21 +73,25 @@ struct stripe {
 	struct page_pool *pool; /* of the pages in the ring */
 
 	struct stripe_info info;
-	uint64_t info_us;        /* when info was taken */
-	uint32_t room_bytes;     /* what may still be put in before the next info */
-	uint64_t progress_us;    /* last time the other kernel acknowledged anything, or nothing was to be acknowledged */
+	uint64_t info_us;     /* when info was taken */
+	uint32_t room_bytes;  /* what may still be put in before the next info */
+	uint64_t progress_us; /* last time the other kernel acknowledged anything, or nothing was to be acknowledged */
+	uint64_t timed_position; /* of the output: when the other kernel has it is measured */
+	uint64_t timed_us;       /* when that was put in; 0: nothing is being timed */
 	uint64_t pong_token;     /* to answer with */
 	bool ping_due, pong_due; /* to be put in by the next session_run */
 	struct stripe_traffic traffic;
 };
 
+/* Where the output ends, counted in bytes from its start. */
+uint64_t stripe_position(const struct stripe *stripe);
 /* Bytes waiting in the ring and the kernel that were not sent yet. */
 uint64_t stripe_backlog_bytes(const struct stripe *stripe);
 
 /* How many bytes a socket should hold that were not sent yet, for the rate at which its kernel sends: what leaves
- * within two of the loop's wakeups (the kernel wakes it when half of that is gone). More cannot be recalled when another
- * stripe could take it sooner; with less the stripe runs dry between two wakeups, counts as application-limited, and
- * BBR then never ends its start-up (tcp_rate.c). */
+ * within two of the loop's wakeups (the kernel wakes it when half of that is gone). More cannot be recalled when
+ * another stripe could take it sooner; with less the stripe runs dry between two wakeups, counts as
+ * application-limited, and BBR then never ends its start-up (tcp_rate.c). */
 uint32_t stripe_lowat_bytes(uint64_t pacing_Bps);
 
 /* Whether a frame with `pages` slices can be put in. */

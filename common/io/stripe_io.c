@@ -1,11 +1,13 @@
 #include "stripe_io.h"
 
 #include <errno.h>
+#include <linux/sockios.h>
 #include <linux/tcp.h>
 #include <netinet/in.h>
 #include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <sys/uio.h>
 
@@ -135,6 +137,18 @@ static void adapt_lowat(struct stripe_io *io)
 	sock_set(io->watcher.fd, IPPROTO_TCP, TCP_NOTSENT_LOWAT, (int)bytes);
 }
 
+/* How much of the stripe's output the other kernel has acknowledged. What TLS adds to the rest counts as output: so it
+ * is a little less than that at times, and right when nothing is under way. */
+static uint64_t arrived_bytes(const struct stripe_io *io)
+{
+	int queued = 0;
+
+	if (ioctl(io->watcher.fd, SIOCOUTQ, &queued) < 0)
+		return 0;
+	uint64_t out = io->stripe->traffic.bytes_out, rest = (uint64_t)queued + transport_unsent_bytes(&io->transport);
+	return out > rest ? out - rest : 0;
+}
+
 static void take_info(struct stripe_io *io)
 {
 	struct tcp_info ti = {0};
@@ -145,14 +159,17 @@ static void take_info(struct stripe_io *io)
 	io->info = (struct stripe_info){
 	        .srtt_us = ti.tcpi_rtt,
 	        .rttvar_us = ti.tcpi_rttvar,
+	        .rtt_min_us = ti.tcpi_min_rtt,
 	        .cwnd_bytes = scaled(ti.tcpi_snd_cwnd, ti.tcpi_snd_mss),
 	        .in_flight_bytes = scaled(ti.tcpi_unacked, ti.tcpi_snd_mss),
 	        .notsent_bytes = ti.tcpi_notsent_bytes,
 	        .rate_Bps = ti.tcpi_delivery_rate,
 	        .delivered = ti.tcpi_delivered,
+	        .arrived_bytes = arrived_bytes(io),
 	        .sent_segments = ti.tcpi_data_segs_out,
 	        .lost_segments = ti.tcpi_total_retrans,
 	        .in_recovery = ti.tcpi_ca_state >= TCP_CA_Recovery,
+	        .app_limited = ti.tcpi_delivery_rate_app_limited,
 	};
 	/* Without a limit it is all ones. */
 	io->pacing_Bps = ti.tcpi_pacing_rate < UINT32_MAX ? ti.tcpi_pacing_rate : UINT32_MAX;

@@ -30,6 +30,8 @@ bool sim_pipe_init(struct sim_pipe *pipe, struct sim_link *link, uint64_t *seed,
 	/* The handshake has measured it. */
 	pipe->srtt_us = pipe->rtt_min_us = 2 * link->delay_us;
 	pipe->rttvar_us = link->delay_us;
+	if (link->congestion == SIM_BBR && link->delay_us)
+		pipe->pacing_Bps = pipe->cwnd * MILLION / pipe->srtt_us * pacing_gain[STARTUP] / 1000;
 	pipe->ring = malloc(ring_bytes);
 	return pipe->ring;
 }
@@ -60,7 +62,7 @@ size_t sim_pipe_write(struct sim_pipe *pipe, const uint8_t *bytes, size_t len)
 }
 
 /* What Linux calls the pacing rate, whether it paces or not. */
-static uint64_t pacing_Bps(const struct sim_pipe *pipe)
+static uint64_t paced_Bps(const struct sim_pipe *pipe)
 {
 	uint64_t rtt_us = pipe->srtt_us ? pipe->srtt_us : 1;
 
@@ -71,7 +73,7 @@ static uint64_t pacing_Bps(const struct sim_pipe *pipe)
 
 uint32_t sim_pipe_lowat(const struct sim_pipe *pipe)
 {
-	uint32_t bytes = stripe_lowat_bytes(pacing_Bps(pipe));
+	uint32_t bytes = stripe_lowat_bytes(paced_Bps(pipe));
 
 	return bytes < 2 * pipe->mss ? 2 * pipe->mss : bytes;
 }
@@ -94,9 +96,12 @@ void sim_pipe_info(const struct sim_pipe *pipe, struct stripe_info *info)
 	                             .notsent_bytes = (uint32_t)(pipe->written - pipe->sent),
 	                             .rate_Bps = pipe->rate_Bps,
 	                             .delivered = pipe->sacked_bytes,
+	                             .arrived_bytes = pipe->acked,
+	                             .rtt_min_us = pipe->rtt_min_us,
 	                             .sent_segments = pipe->segments_sent,
 	                             .lost_segments = pipe->segments_lost,
-	                             .in_recovery = pipe->recovery_end > pipe->acked};
+	                             .in_recovery = pipe->recovery_end > pipe->acked,
+	                             .app_limited = pipe->rate_limited};
 }
 
 /* --- Segments -----------------------------------------------------------------------------------------------------*/
@@ -132,7 +137,8 @@ static void pass_link(struct sim_pipe *pipe, struct sim_segment *segment, uint64
 	segment->arrival_us = lost ? UINT64_MAX : link->free_us + link->delay_us;
 	segment->known_us = link->free_us + 2 * (uint64_t)link->delay_us;
 	if (lost) {
-		uint64_t tail_us = 2 * (uint64_t)pipe->srtt_us < TAIL_MIN_US ? TAIL_MIN_US : 2 * (uint64_t)pipe->srtt_us;
+		uint64_t tail_us =
+		        2 * (uint64_t)pipe->srtt_us < TAIL_MIN_US ? TAIL_MIN_US : 2 * (uint64_t)pipe->srtt_us;
 		segment->known_us = now_us + (segment->repaired ? rto_us(pipe) : tail_us);
 	}
 	pipe->in_flight += segment->len;
@@ -270,11 +276,22 @@ static void bbr_on_sack(struct sim_pipe *pipe, const struct sim_segment *segment
 	uint64_t gain = pipe->phase < PROBE ? STARTUP_WINDOW_GAIN : WINDOW_GAIN;
 	uint64_t target = best * pipe->rtt_min_us / MILLION * gain / 1000 + 3ull * pipe->mss;
 	uint64_t least = WINDOW_MIN_SEGMENTS * (uint64_t)pipe->mss;
-	pipe->cwnd += segment->len;
+	if (pipe->sacked_bytes < pipe->conserve_bytes) {
+		pipe->cwnd = pipe->in_flight + segment->len;
+	} else {
+		pipe->cwnd += segment->len;
+		if (pipe->cwnd_before && pipe->recovery_end <= pipe->acked) {
+			pipe->cwnd = pipe->cwnd_before > pipe->cwnd ? pipe->cwnd_before : pipe->cwnd;
+			pipe->cwnd_before = 0;
+		}
+	}
 	if (pipe->phase != STARTUP && pipe->cwnd > target)
 		pipe->cwnd = target;
 	pipe->cwnd = pipe->cwnd < least ? least : pipe->cwnd;
-	pipe->pacing_Bps = best * pacing_gain[pipe->phase] / 1000 + 1;
+	/* Before the rate is known it only rises. */
+	uint64_t pacing_Bps = best * pacing_gain[pipe->phase] / 1000 + 1;
+	if (pipe->phase != STARTUP || pacing_Bps > pipe->pacing_Bps)
+		pipe->pacing_Bps = pacing_Bps;
 }
 
 static void reno_on_sack(struct sim_pipe *pipe, const struct sim_segment *segment)
@@ -295,6 +312,10 @@ static void on_loss(struct sim_pipe *pipe, bool timeout)
 	if (pipe->link->congestion == SIM_RENO && (pipe->recovery_end <= pipe->acked || timeout)) {
 		pipe->ssthresh = pipe->cwnd * 7 / 10 < least ? least : pipe->cwnd * 7 / 10;
 		pipe->cwnd = timeout ? pipe->mss : pipe->ssthresh;
+	}
+	if (pipe->link->congestion == SIM_BBR && pipe->recovery_end <= pipe->acked) {
+		pipe->cwnd_before = pipe->cwnd;
+		pipe->conserve_bytes = pipe->sacked_bytes + pipe->in_flight;
 	}
 	if (pipe->recovery_end <= pipe->acked)
 		pipe->recovery_end = pipe->sent;
@@ -337,6 +358,7 @@ static void on_sack(struct sim_pipe *pipe, struct sim_segment *segment, uint64_t
 	/* As tcp_rate_gen: what an idle application left of the rate says nothing, unless it is more. */
 	if (has_new(pipe) || sample_Bps > pipe->rate_Bps)
 		pipe->rate_Bps = sample_Bps;
+	pipe->rate_limited = !has_new(pipe);
 	if (pipe->link->congestion == SIM_BBR)
 		bbr_on_sack(pipe, segment, sample_Bps, now_us);
 	else

@@ -3,9 +3,9 @@
  * Bytes go in as to a socket's send buffer, in order, and come out in order. Segments of a path's pipes share its rate
  * and its drop-tail queue (struct sim_link), are lost there by chance or when the queue is full, and arrive after its
  * delay; acknowledgements come back after the same delay and take no room. A lost segment is missed when one that was
- * sent after it is acknowledged (SACK, RACK: RFC 8985, without its reordering window), or by timeout (srtt + 4 · rttvar,
- * at least 200 ms, doubled each time; 2 · srtt at the tail, as its probe does), and is sent again, through the same
- * queue. So what is behind it waits for a round trip more, and for much longer if the repair is lost at the end.
+ * sent after it is acknowledged (SACK, RACK: RFC 8985, without its reordering window), or by timeout (srtt + 4 ·
+ * rttvar, at least 200 ms, doubled each time; 2 · srtt at the tail, as its probe does), and is sent again, through the
+ * same queue. So what is behind it waits for a round trip more, and for much longer if the repair is lost at the end.
  *
  * How much is under way: Reno's window with CUBIC's decrease (SIM_RENO), or what the measured rate and RTT ask for
  * (SIM_BBR: BBR version 1's start-up, drain and gain cycle; no PROBE_RTT, no long-term policer model).
@@ -67,12 +67,14 @@ struct sim_pipe {
 	uint32_t srtt_us, rttvar_us, rtt_min_us;
 	unsigned backoff;
 	uint64_t rate_Bps, sacked_bytes, sacked_us;
+	bool rate_limited; /* by the application, when rate_Bps was measured */
 	uint64_t segments_sent, segments_lost;
 	/* SIM_BBR */
 	uint64_t round_Bps[SIM_ROUNDS], round_end_bytes, full_Bps;
 	unsigned round, full_rounds, phase;
 	uint64_t phase_us;
-	bool frozen; /* nothing arrives or leaves any more */
+	uint64_t cwnd_before, conserve_bytes; /* in the first round of a recovery only what leaves is replaced */
+	bool frozen;                          /* nothing arrives or leaves any more */
 };
 
 /* `ring_bytes`: of the send buffer, a power of two. False: no memory. */

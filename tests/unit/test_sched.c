@@ -195,9 +195,22 @@ static struct sched_choice random_choice(uint64_t *seed)
 	                             .backup = unit_chance(seed, 1, 4),
 	                             .in_recovery = unit_chance(seed, 1, 4),
 	                             .srtt_us = (uint32_t)unit_below(seed, 300000),
+	                             .path_us = unit_below(seed, 3) * 15000,
 	                             .rate_Bps = unit_below(seed, 10 * MEBI),
 	                             .backlog_bytes = unit_below(seed, MEBI),
 	                             .room_bytes = (uint32_t)unit_below(seed, 3) * 1000};
+}
+
+/* Whether a small frame would rather wait for the best path. */
+static bool waits(const struct sched_choice *c, size_t count, size_t index, int not_index)
+{
+	uint64_t least_us = UINT64_MAX;
+
+	for (size_t i = 0; i < count; i++)
+		if ((int)i != not_index && c[i].usable && c[i].backup == c[index].backup && c[i].path_us < least_us)
+			least_us = c[i].path_us;
+	uint64_t later_us = c[index].path_us - least_us;
+	return later_us >= 10000 && (not_index < 0 || later_us > least_us);
 }
 
 static void check_random(void)
@@ -224,7 +237,8 @@ static void check_random(void)
 			for (size_t i = 0; i < count; i++)
 				any_room = any_room || (c[i].usable && (int)i != not_index && c[i].room_bytes &&
 				                        !(c[i].backup && plain_lives) &&
-				                        !(class == SCHED_BULK && reserved && c[i].express));
+				                        !(class == SCHED_BULK && reserved && c[i].express) &&
+				                        !(class == SCHED_EXPRESS && waits(c, count, i, not_index)));
 			int got = sched_pick(c, count, class, 1400, reserved, not_index);
 			if (got < 0) {
 				if (!UNIT_TRUE(!any_room))
@@ -237,8 +251,11 @@ static void check_random(void)
 			            UNIT_TRUE(!(c[got].backup && plain_lives));
 			if (class == SCHED_BULK && reserved && c[got].express && !c[got].backup)
 				good = good && UNIT_TRUE(!plain_lane_lives);
+			if (class == SCHED_EXPRESS)
+				good = good && UNIT_TRUE(!waits(c, count, (size_t)got, not_index));
 			for (size_t i = 0; good && i < count; i++) /* none of the same kind is sooner */
 				if ((int)i != not_index && c[i].usable && c[i].room_bytes &&
+				    (class == SCHED_BULK || !waits(c, count, i, not_index)) &&
 				    c[i].express == c[got].express && c[i].backup == c[got].backup)
 					good = UNIT_TRUE(sched_delivery_us(&c[got], 1400) <=
 					                 sched_delivery_us(&c[i], 1400));
@@ -251,46 +268,53 @@ static void check_random(void)
 	}
 }
 
-static void check_blocks(void)
+static void check_later(void)
 {
-	/* 100 Mbit/s at 20 ms, and 5 Mbit/s at 300 ms with a backlog. */
-	const struct sched_choice both[] = {
-	        {.usable = true, .srtt_us = 20000, .rate_Bps = 12500000, .backlog_bytes = 50000},
-	        {.usable = true, .srtt_us = 300000, .rate_Bps = 625000, .backlog_bytes = 30000, .room_bytes = 20000},
+	const struct sched_choice c[] = {
+	        {.usable = true, .path_us = 15000, .rate_Bps = MEBI},
+	        {.usable = true, .path_us = 400000, .rate_Bps = MEBI, .room_bytes = 20000},
+	        {.usable = false, .path_us = 1000, .rate_Bps = MEBI, .room_bytes = 20000},
+	        {.usable = true, .path_us = 300000, .rate_Bps = MEBI, .backup = true, .room_bytes = 20000},
+	        {.usable = true, .path_us = 15000, .rate_Bps = MEBI, .express = true, .room_bytes = 20000},
 	};
-	struct sched_choice lane[] = {both[0], both[1]}, roomy[] = {both[0], both[1]};
-	const struct sched_choice backup[] = {both[1],
-	                                      {.usable = true, .backup = true, .rate_Bps = 1000000000, .srtt_us = 100}};
+	struct sched_choice other[2] = {c[0], c[1]};
 
-	UNIT_CASE("a slow stripe holds a small window up") {
-		UNIT_TRUE(sched_blocks(both, 2, 1, 1400, 1000000));
+	UNIT_CASE("a slow path is later than the best one that lives, whether that has room or not") {
+		UNIT_EQ(sched_later_us(c, COUNT(c), 1, 1400), 385000);
+		UNIT_EQ(sched_later_us(c + 1, COUNT(c) - 2, 0, 1400), 0);
 	}
-	UNIT_CASE("and not one with room for what the fast one brings meanwhile") {
-		UNIT_TRUE(!sched_blocks(both, 2, 1, 1400, 16000000));
+	UNIT_CASE("the best path is not late, nor is a backup later than what it stands in for") {
+		UNIT_EQ(sched_later_us(c, COUNT(c), 0, 1400), 0);
+		UNIT_EQ(sched_later_us(c, COUNT(c), 3, 1400), 0);
+		UNIT_EQ(sched_later_us(c, COUNT(c), 4, 1400), 0);
 	}
-	UNIT_CASE("the stripe that delivers first holds nothing up") {
-		UNIT_TRUE(!sched_blocks(both, 2, 0, 1400, 100000));
+	UNIT_CASE("what a stripe of the slow path has before it counts as well") {
+		other[1].backlog_bytes = MEBI;
+		UNIT_EQ(sched_later_us(other, 2, 1, 0), 1000000 + 50000 - 15000);
+		other[1].path_us = 20000;
+		UNIT_EQ(sched_later_us(other, 2, 1, 0), 0);
 	}
-	UNIT_CASE("a stripe that may not be used is not waited for") {
-		UNIT_TRUE(!sched_blocks(backup, 2, 0, 1400, 100000));
+	UNIT_CASE("a small frame waits for the best path, and what goes again; bulk does not") {
+		UNIT_EQ(sched_pick(c, 2, SCHED_EXPRESS, 100, false, -1), -1);
+		UNIT_EQ(sched_pick(c, 2, SCHED_AGAIN, 100, false, -1), -1);
+		UNIT_EQ(sched_pick(c, 2, SCHED_BULK, 100, false, -1), 1);
 	}
-	UNIT_CASE("nor is one of the lane, which may be kept from bulk") {
-		lane[0].express = true;
-		UNIT_TRUE(!sched_blocks(lane, 2, 1, 1400, 100000));
+	UNIT_CASE("and does not wait when there is none, or the copy is on it") {
+		UNIT_EQ(sched_pick(c + 1, 1, SCHED_EXPRESS, 100, false, -1), 0);
+		UNIT_EQ(sched_pick(c, 2, SCHED_EXPRESS, 100, false, 0), 1);
 	}
-	UNIT_CASE("nor one that has room, and was left out for another reason") {
-		roomy[0].room_bytes = 10000;
-		UNIT_TRUE(!sched_blocks(roomy, 2, 1, 1400, 100000));
-	}
-	UNIT_CASE("nor does one that is alone, however small the window") {
-		UNIT_TRUE(!sched_blocks(both + 1, 1, 0, 1400, 0));
+	UNIT_CASE("nothing is put behind what is late on a slow path; on the best there is no better place") {
+		other[1] = c[1];
+		other[1].held_up = true;
+		UNIT_EQ(sched_pick(other, 2, SCHED_BULK, 100, false, -1), -1);
+		UNIT_EQ(sched_pick(other + 1, 1, SCHED_BULK, 100, false, -1), 0);
 	}
 }
 
 int main(void)
 {
 	check_situations();
-	check_blocks();
+	check_later();
 	check_delivery();
 	check_random();
 	return unit_exit();
