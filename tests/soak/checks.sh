@@ -68,18 +68,21 @@ server_is_empty() { progress; [ "$(server_lives)" = 0 ]; }
 shown() { progress; "$@"; }
 
 check_flows() {
-	local judged word bad_lines
+	local judged word bad_lines losses strict=0
 	check "$name: every flow has ended at the client" "$(tail -n 1 "$dir/status")" eval "wait_for $((drain_s + 15)) shown is_gone $client_pid"
 	check "$name: and at the server" "$(grep '^event=lives' "$dir/server.log" | tail -n 3)" wait_for 60 server_is_empty
 	programs_end 150
 	programs_judge_servers
-	judged=$(awk -v source="$source_ip" -f "$here/judge.awk" <(tail -n +$((client_lines + 1)) "$dir/client.log") \
+	# The daemons live on, and no silence but one that is longer than the timeout ends a session.
+	losses=$(grep -hE ' event=session_(lost|renewed) ' "$dir"/tx_proxy.*.log | cut -c 12-19 | tr '\n' ' ')
+	[ "$round_kind" != paths ] || strict=1
+	judged=$(awk -v source="$source_ip" -v strict=$strict -v losses="$losses" -f "$here/judge.awk" <(tail -n +$((client_lines + 1)) "$dir/client.log") \
 		<(tail -n +$((server_lines + 1)) "$dir/server.log"))
 	client_lines=$(wc -l <"$dir/client.log")
 	server_lines=$(wc -l <"$dir/server.log")
 	judged_line=$(tail -n 1 <<<"$judged")
 	bad_lines=$(grep '^bad:' <<<"$judged" | head -n 5 | cut -c 1-500)
-	check "$name: no flow was cut, altered or hung" "$judged_line
+	check "$name: no flow was cut, altered, hung or broken for no reason" "$judged_line
 $bad_lines" [ -z "$bad_lines" ]
 	for word in $judged_line; do
 		all[${word%%=*}]=$((${all[${word%%=*}]} + ${word#*=}))

@@ -1,6 +1,7 @@
 # judge: the lines of both ends of the soak's flows (flow_end.h), joined. Names what may never be, a line each, after `bad: `;
 # the last line is `flows=N whole=N broken=N aborted=N bad=N pair=N direct=N`, of the clients' sides and, where each went, the
-# servers'.
+# servers'. Variables: source, the client's address; strict=1: nothing but a lost session may break a flow that went through the
+# pair, within 3 s of one of the times (HH:MM:SS) in losses.
 function value(key, i) {
 	for (i = 1; i <= NF; i++)
 		if (index($i, key "=") == 1)
@@ -11,6 +12,21 @@ function value(key, i) {
 function bad(why, line) {
 	bads++
 	print "bad: " why ": " line
+}
+
+function seconds(clock, part) {
+	split(clock, part, ":")
+	return part[1] * 3600 + part[2] * 60 + part[3]
+}
+
+function explained(side, id, i, count, times, late) {
+	count = split(losses, times, " ")
+	for (i = 1; i <= count; i++) {
+		late = seconds(at[side, id]) - seconds(times[i])
+		if (late >= -3 && late <= 3)
+			return 1
+	}
+	return 0
 }
 
 /^side=/ {
@@ -25,6 +41,8 @@ function bad(why, line) {
 		next
 	line[side, id] = $0
 	state[side, id] = verdict
+	at[side, id] = value("at")
+	if (side == "server") through_pair[id] = from != source
 	sent[side, id] = value("sent"); received[side, id] = value("received")
 	sent_sha[side, id] = value("sent_sha256"); received_sha[side, id] = value("received_sha256")
 	if (side == "client") {
@@ -54,6 +72,12 @@ END {
 			if (state["client", id] == "whole")
 				bad("the server knows nothing of it", line["client", id])
 			continue
+		}
+		if (strict && through_pair[id]) {
+			if (state["client", id] == "broken" && ids[id] != "crash" && !explained("client", id))
+				bad("broken for no reason", line["client", id])
+			if (state["server", id] == "broken" && ids[id] !~ /^(abort|leave)$/ && !explained("server", id))
+				bad("broken for no reason", line["server", id])
 		}
 		compare(id, "client", "server")
 		compare(id, "server", "client")

@@ -28,7 +28,8 @@ lose half of their packets, become slow, lose interface or address; stripes are 
 second round daemons get SIGTERM or SIGKILL and start again. After each round all must be as before:
 
   flows          every one that completed has the right bytes (SHA-256 at both ends); every other one ended with an
-                 error, never with an orderly end of a stream that is not whole; none hangs
+                 error, never with an orderly end of a stream that is not whole; none hangs; and unless daemons are
+                 restarted, none that goes through the pair breaks, but for a silence longer than its timeout
   daemons        no flow, page or promise left; descriptors as at the start; memory within $rss_grows_kib KiB of it; all stripes
                  up; no measurable CPU
   the system     netfilter's rules as at the start, no living connection left in conntrack
