@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "../common/core/frame_reader.h"
+#include "../common/core/memory.h"
 #include "../common/io/listener.h"
 #include "../common/io/log.h"
 #include "../common/io/sock.h"
@@ -49,7 +50,7 @@ static struct transport release(struct pending *pending)
 	*(pending->prev ? &pending->prev->next : &acceptor->first) = pending->next;
 	*(pending->next ? &pending->next->prev : &acceptor->last) = pending->prev;
 	acceptor->count--;
-	free(pending);
+	memory_free(pending);
 	return transport;
 }
 
@@ -270,7 +271,7 @@ static const char *take(struct acceptor *acceptor, int fd, const struct addr *re
 
 	if (!has_room(acceptor, remote, &reason))
 		return reason;
-	pending = calloc(1, sizeof *pending);
+	pending = memory_new(1, sizeof *pending);
 	if (!pending)
 		return "no memory";
 	pending->acceptor = acceptor;

@@ -247,17 +247,19 @@ static int open_dest(struct connector *connector, struct flow *flow, const struc
 void connector_flow_open(struct connector *connector, struct flow *flow)
 {
 	const struct addr *dst = destination(connector->conf, &flow->syn);
-	int err;
+	/* Without one it cannot be told whose address that is. */
+	int err = sock_files_left(1) ? 0 : -EMFILE;
 
 	/* A fixed destination is the administrator's own choice. */
-	if (dst == &flow->syn.dst && !access_allows(connector->conf, dst)) {
+	if (!err && dst == &flow->syn.dst && !access_allows(connector->conf, dst)) {
 		char src[SOCKADDR_TEXT_MAX], to[SOCKADDR_TEXT_MAX];
 		log_limited(&denied_limit, LOG_LEVEL_INFO, "destination_denied", "src=%s dst=%s",
 		            sockaddr_text(src, &flow->syn.src), sockaddr_text(to, dst));
 		flow_connected(flow, OPEN_DENIED);
 		return;
 	}
-	err = open_dest(connector, flow, dst);
+	if (!err)
+		err = open_dest(connector, flow, dst);
 	if (err) {
 		log_failed(&flow->syn, dst, status_of(-err), -err);
 		flow_connected(flow, status_of(-err));

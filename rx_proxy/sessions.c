@@ -6,6 +6,7 @@
 #include <string.h>
 #include <sys/random.h>
 
+#include "../common/core/memory.h"
 #include "../common/io/log.h"
 #include "../common/io/session_log.h"
 #include "../common/io/sock.h"
@@ -205,7 +206,7 @@ static void on_stripe_closed(void *user, struct stripe_io *io)
 	*stripe->at = stripe->next;
 	if (stripe->next)
 		stripe->next->at = stripe->at;
-	free(stripe);
+	memory_free(stripe);
 }
 
 static const struct stripe_io_owner stripe_owner = {.closed = on_stripe_closed};
@@ -228,7 +229,7 @@ static bool add_stripe(struct rx_session *rx, const struct hello *hello, const s
                        const struct addr *remote, const uint8_t *rest, size_t rest_len)
 {
 	struct runner *runner = rx->sessions->runner;
-	struct rx_stripe *stripe = calloc(1, sizeof *stripe);
+	struct rx_stripe *stripe = memory_new(1, sizeof *stripe);
 	struct stripe *engine;
 
 	if (!stripe) {
@@ -242,7 +243,7 @@ static bool add_stripe(struct rx_session *rx, const struct hello *hello, const s
 	if (stripe->io)
 		stripe_io_start(stripe->io, engine);
 	if (!engine) {
-		free(stripe);
+		memory_free(stripe);
 		return false;
 	}
 	stripe->next = rx->stripes;
@@ -316,7 +317,7 @@ void sessions_fini(struct sessions *sessions)
 		while (stripes) {
 			struct rx_stripe *next = stripes->next;
 			stripe_io_free(stripes->io);
-			free(stripes);
+			memory_free(stripes);
 			stripes = next;
 		}
 	}

@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <stddef.h>
 
+#include "../common/core/memory.h"
 #include "../common/io/log.h"
 #include "../common/io/sock.h"
 #include "../common/io/sockaddr.h"
@@ -18,6 +19,7 @@ enum {
 static const double sweep_interval_s = 0.05;
 
 static struct log_limit direct_limit = LOG_LIMIT_DEFAULT;
+static struct log_limit scarce_limit = LOG_LIMIT_DEFAULT;
 static struct log_limit stray_limit = LOG_LIMIT_DEFAULT;
 static struct log_limit refused_limit = LOG_LIMIT_DEFAULT;
 
@@ -118,16 +120,33 @@ static bool is_path_remote(const struct conf_tx *conf, const struct addr *dst)
 	return false;
 }
 
-/* NULL, or why the SYN goes direct. */
-static const char *why_direct(const struct capture *capture, const struct syn *syn)
+/* NULL, or what this machine has no more of. */
+static const char *what_is_scarce(const struct capture *capture)
 {
+	/* Those that are still to be accepted have been promised one. */
+	unsigned waiting = capture->table.count > capture->apps.count ? capture->table.count - capture->apps.count : 0;
+
+	/* What was counted at the start is not all: the limit can be lowered, and the system's own be reached. */
+	if (capture->table.count >= capture->conns_max || !sock_files_left(waiting + 1))
+		return "files_scarce";
+	return memory_is_scarce() ? "memory_scarce" : NULL;
+}
+
+/* NULL, or why the SYN goes direct; *level: how much that is worth telling. */
+static const char *why_direct(const struct capture *capture, const struct syn *syn, enum log_level *level)
+{
+	const char *scarce;
+
+	*level = LOG_LEVEL_DEBUG;
 	if (conf_nets_contain(&capture->conf->capture.bypass, &syn->dst))
 		return "bypass";
 	if (is_path_remote(capture->conf, &syn->dst))
 		return "path_remote";
-	/* What was counted at the start is not all: the limit can be lowered, and the system's own be reached. */
-	if (capture->table.count >= capture->conns_max || !sock_files_left())
-		return "files_scarce";
+	scarce = what_is_scarce(capture);
+	if (scarce) {
+		*level = LOG_LEVEL_WARN;
+		return scarce;
+	}
 	/* Early ones have no flow yet that the session could count. */
 	if (capture->table.count >= capture->conf->limits.flows)
 		return "flows_limit";
@@ -180,6 +199,7 @@ void capture_on_syn(void *user, const struct syn *syn, uint32_t packet_id)
 {
 	struct capture *capture = user;
 	struct conn *conn = conn_table_find(&capture->table, &syn->src, &syn->dst);
+	enum log_level level;
 	const char *reason;
 
 	if (conn && conn->state == CONN_OPEN && app_io_is_over(&conn->app)) {
@@ -195,12 +215,12 @@ void capture_on_syn(void *user, const struct syn *syn, uint32_t packet_id)
 		repeated_syn(capture, conn, packet_id);
 		return;
 	}
-	reason = why_direct(capture, syn);
+	reason = why_direct(capture, syn, &level);
 	if (!reason) {
 		new_syn(capture, syn, packet_id);
 		return;
 	}
-	log_conn(&direct_limit, LOG_LEVEL_DEBUG, "syn_direct", syn, reason);
+	log_conn(level == LOG_LEVEL_DEBUG ? &direct_limit : &scarce_limit, level, "syn_direct", syn, reason);
 	verdict(capture, packet_id, INTERCEPT_DIRECT);
 }
 

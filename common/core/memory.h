@@ -29,6 +29,24 @@ static inline bool memory_quota_allows(const struct memory_quota *quota, uint64_
 	return quota->used_bytes + more_bytes <= quota->limit_bytes;
 }
 
+/* --- The reserve --------------------------------------------------------------------------------------------------- *
+ * The system may at any time give no more (RLIMIT_AS, strict overcommit). So that what has been begun can go on then,
+ * the process holds memory that it does not touch, which costs address space and nothing else: as much as its owner
+ * asks for, and what windows have promised to far ends while no page holds it yet. An allocation for which the system
+ * has nothing takes from it. As long as it is not whole, nothing new should be begun.
+ * Of one thread; off until memory_reserve. */
+
+/* From now on `bytes` are held besides what is promised. */
+void memory_reserve(size_t bytes);
+/* More, or less, is promised. */
+void memory_promise(int64_t bytes);
+/* Whether `bytes` more could be promised now. True where there is no reserve. */
+bool memory_backs(uint64_t bytes);
+static inline bool memory_is_scarce(void)
+{
+	return !memory_backs(0);
+}
+
 void memory_fail_after(uint64_t allocations);
 uint64_t memory_live(void);
 

@@ -36,6 +36,8 @@ static struct page *page_new(struct page_pool *pool)
 	page->next_spare = NULL;
 	page->refs = 1;
 	pool->used++;
+	if (pool->promised)
+		memory_promise(-PAGE_BYTES);
 	return page;
 }
 
@@ -45,6 +47,8 @@ void page_unref(struct page_pool *pool, struct page *page)
 	if (--page->refs)
 		return;
 	pool->used--;
+	if (pool->promised)
+		memory_promise(PAGE_BYTES);
 	if (pool->spares < PAGE_SPARE_MAX) {
 		page->next_spare = pool->spare;
 		pool->spare = page;

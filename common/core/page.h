@@ -21,6 +21,7 @@ struct page {
 };
 
 struct page_pool {
+	bool promised; /* the owner's, after page_pool_init: its pages are what memory_promise is told of */
 	size_t limit;  /* pages that may be in use at once */
 	size_t used;   /* ≤ limit */
 	size_t spares; /* kept for reuse, ≤ PAGE_SPARE_MAX */

@@ -26,6 +26,7 @@ struct session *session_new(const struct session_config *config, const struct se
 	size_t pages = (size_t)(config->limits.memory_bytes * 7 / 16 / sizeof(struct page));
 	page_pool_init(&session->egress_pool, pages);
 	page_pool_init(&session->ingress_pool, pages);
+	session->ingress_pool.promised = true;
 	session->egress_pool.account.limit_bytes = session->ingress_pool.account.limit_bytes =
 	        config->limits.memory_bytes / 16;
 	if (!session->hash || (config->role == SESSION_SERVER && !session->seen)) {

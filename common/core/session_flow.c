@@ -1,4 +1,5 @@
 /* The flow_… functions of flow.h, and how a flow begins and ends. */
+#include "memory.h"
 #include "session_internal.h"
 
 #include <assert.h>
@@ -168,13 +169,13 @@ static bool live(const struct flow *flow)
 
 /* What the pool lets the flow take. A page is held back for every flow; beyond that a flow may hold no more than what
  * is still free, so that the pool is shared among whatever number of flows want it (dynamic thresholds, Choudhury and
- * Hahne, IEEE/ACM ToN 1998). */
+ * Hahne, IEEE/ACM ToN 1998). Where the system has no more, it is that one page. */
 static size_t pool_bytes(const struct flow *flow)
 {
 	const struct page_pool *pool = &flow->session->egress_pool;
 	size_t taken = pool->used + flow->session->flow_count, held = flow->egress.store.page_count;
 	size_t free_pages = taken < pool->limit ? pool->limit - taken : 0;
-	size_t pages = held < free_pages ? free_pages : 0;
+	size_t pages = held < free_pages && !memory_is_scarce() ? free_pages : 0;
 	if (!held && !pages && pool->used < pool->limit)
 		pages = 1;
 	/* The page of its last byte is there already if it holds any. */

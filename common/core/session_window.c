@@ -6,8 +6,9 @@
  * measures rate × RTT over all paths without knowing either; waiting for a slow path's bytes counts as well, which is
  * what 2·ΣBW·RTTmax (RFC 6182, 5.3) asks room for. Half of the memory is kept for first windows, so that flows that
  * have grown do not keep new ones out; of the other half no flow takes more than what is still free (dynamic
- * thresholds, as in session_flow.c).
+ * thresholds, as in session_flow.c). And a window that the system could not back (memory_backs) is not opened.
  */
+#include "memory.h"
 #include "session_internal.h"
 
 /* What the pages of a window take: it may begin and end within one. */
@@ -34,13 +35,15 @@ static void promise(struct flow *flow)
 		window_bytes = FRAME_FIRST_WINDOW_BYTES;
 	uint64_t bytes = cost_of(window_bytes);
 	flow->session->promised_bytes += bytes - flow->promised_bytes;
+	memory_promise((int64_t)(bytes - flow->promised_bytes));
 	flow->promised_bytes = bytes;
 }
 
 bool window_admits(const struct session *session)
 {
 	/* The pages of the egress are not promised, but each flow may always have one. */
-	return free_bytes(session) >= cost_of(FRAME_FIRST_WINDOW_BYTES) &&
+	return memory_backs(cost_of(FRAME_FIRST_WINDOW_BYTES)) &&
+	       free_bytes(session) >= cost_of(FRAME_FIRST_WINDOW_BYTES) &&
 	       session->flow_count < session->egress_pool.limit;
 }
 
@@ -52,6 +55,8 @@ static uint64_t growth_bytes(const struct session *session)
 	uint64_t grown_bytes = session->promised_bytes > first_bytes ? session->promised_bytes - first_bytes : 0;
 	uint64_t half = budget_of(session) / 2;
 	uint64_t growth = half > grown_bytes ? half - grown_bytes : 0;
+	if (memory_is_scarce())
+		return 0;
 	return growth < free_bytes(session) ? growth : free_bytes(session);
 }
 
@@ -64,11 +69,20 @@ static uint64_t allowed_bytes(const struct flow *flow, unsigned share)
 	return max > FRAME_FIRST_WINDOW_BYTES ? max : FRAME_FIRST_WINDOW_BYTES;
 }
 
+/* Whether the system has what a window of that width takes. */
+static bool is_backed(const struct flow *flow, uint64_t window_bytes)
+{
+	uint64_t bytes = cost_of(window_bytes);
+	return bytes <= flow->promised_bytes || memory_backs(bytes - flow->promised_bytes);
+}
+
 void window_start(struct flow *flow)
 {
 	promise(flow);
 	uint64_t bytes = allowed_bytes(flow, 16);
 	flow->window_bytes = (uint32_t)(bytes < WINDOW_START_MAX ? bytes : WINDOW_START_MAX);
+	if (!is_backed(flow, flow->window_bytes))
+		flow->window_bytes = FRAME_FIRST_WINDOW_BYTES;
 	flow->ingress.edge = flow->window_bytes;
 	promise(flow);
 }
@@ -92,6 +106,7 @@ static void cancel_ack_later(struct flow *flow)
 void window_release(struct flow *flow)
 {
 	flow->session->promised_bytes -= flow->promised_bytes;
+	memory_promise(-(int64_t)flow->promised_bytes);
 	flow->promised_bytes = 0;
 	cancel_ack_later(flow);
 }
@@ -136,7 +151,7 @@ void window_update(struct flow *flow)
 		window_bytes = held_bytes;
 	if (window_bytes > flow->window_bytes)
 		window_bytes = flow->window_bytes;
-	if (window_bytes < FRAME_FIRST_WINDOW_BYTES)
+	if (window_bytes < FRAME_FIRST_WINDOW_BYTES || !is_backed(flow, window_bytes))
 		window_bytes = FRAME_FIRST_WINDOW_BYTES;
 	uint64_t edge = in->delivered + window_bytes;
 	/* In steps: an edge that creeps would cost an ack for every read. */

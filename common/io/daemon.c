@@ -7,9 +7,14 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "../core/memory.h"
 #include "log.h"
 #include "notify.h"
 #include "sock.h"
+
+/* For what flows that are open need besides their windows: stripes that come back, records of what is under way, TLS.
+ */
+enum { RESERVE_BYTES = 8 << 20 };
 
 static const double grace_step_s = 0.02;
 
@@ -52,9 +57,20 @@ static void watch_signal(struct daemon *daemon, ev_signal *w, void (*callback)(s
 	ev_signal_start(daemon->loop, w);
 }
 
+/* libev ends the process where it gets none. */
+static void *allocate(void *old, long bytes)
+{
+	if (bytes)
+		return memory_resize(old, 1, (size_t)bytes);
+	memory_free(old);
+	return NULL;
+}
+
 int daemon_init(struct daemon *daemon, const struct daemon_ops *ops, void *user)
 {
 	*daemon = (struct daemon){.ops = ops, .user = user};
+	memory_reserve(RESERVE_BYTES);
+	ev_set_allocator(allocate);
 	signal(SIGPIPE, SIG_IGN);
 	daemon->files_max = sock_raise_limit();
 	daemon->loop = ev_default_loop(EVFLAG_NOENV);

@@ -32,7 +32,8 @@ struct daemon {
 	bool stopping;
 };
 
-/* Makes the loop, raises RLIMIT_NOFILE. 0 or -ENOMEM. */
+/* Makes the loop, raises RLIMIT_NOFILE, and sets memory aside for when the system has no more (core/memory.h). 0 or
+ * -ENOMEM. */
 int daemon_init(struct daemon *daemon, const struct daemon_ops *ops, void *user);
 /* Logs event=ready (`format`: its details), tells the service manager, and runs the loop until the process is to end.
  */

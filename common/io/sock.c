@@ -29,7 +29,8 @@ enum {
 	HALF_CLOSED_IDLE_S = 20,
 	HALF_CLOSED_PROBE_S = 20,
 	HALF_CLOSED_PROBES = 59,
-	FILES_MAX = 1048576
+	FILES_MAX = 1048576,
+	FILES_PROBED_MAX = 64
 };
 
 int sock_set(int fd, int level, int option, int value)
@@ -160,11 +161,17 @@ uint64_t sock_raise_limit(void)
 	return getrlimit(RLIMIT_NOFILE, &limit) < 0 ? 1024 : limit.rlim_cur;
 }
 
-bool sock_files_left(void)
+bool sock_files_left(unsigned count)
 {
-	int fd = fcntl(STDERR_FILENO, F_DUPFD_CLOEXEC, 0);
+	int fds[FILES_PROBED_MAX];
+	unsigned made = 0;
 
-	if (fd >= 0)
-		close(fd);
-	return fd >= 0 || (errno != EMFILE && errno != ENFILE);
+	if (count > FILES_PROBED_MAX)
+		count = FILES_PROBED_MAX;
+	while (made < count && (fds[made] = fcntl(STDERR_FILENO, F_DUPFD_CLOEXEC, 0)) >= 0)
+		made++;
+	bool scarce = made < count && (errno == EMFILE || errno == ENFILE);
+	while (made)
+		close(fds[--made]);
+	return !scarce;
 }

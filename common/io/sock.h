@@ -20,9 +20,9 @@ bool sock_congestion_is_free(const char *name);
 /* Whether that is so of all that the kernel has. */
 bool sock_congestions_are_free(void);
 
-/* A stripe: never delayed, given up by the kernel within SOCK_STRIPE_TIMEOUT_MS of silence, in use or idle, and tried at
- * least every two seconds until then (where the kernel can, from Linux 6.15 on).
- * Meant for sockets before connect or after accept. */
+/* A stripe: never delayed, given up by the kernel within SOCK_STRIPE_TIMEOUT_MS of silence, in use or idle, and tried
+ * at least every two seconds until then (where the kernel can, from Linux 6.15 on). Meant for sockets before connect or
+ * after accept. */
 enum { SOCK_STRIPE_TIMEOUT_MS = 10000 };
 void sock_prepare_stripe(int fd);
 
@@ -52,7 +52,7 @@ bool sock_is_local(const struct addr *addr);
 /* Raises RLIMIT_NOFILE as far as it goes (at most 1048576) and returns what it is then. */
 uint64_t sock_raise_limit(void);
 
-/* Whether one more descriptor could be opened now. */
-bool sock_files_left(void);
+/* Whether so many more descriptors could be opened now; of more than 64 it looks for 64. */
+bool sock_files_left(unsigned count);
 
 #endif

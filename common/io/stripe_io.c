@@ -11,6 +11,7 @@
 #include <sys/socket.h>
 #include <sys/uio.h>
 
+#include "../core/memory.h"
 #include "log.h"
 #include "sock.h"
 #include "sockaddr.h"
@@ -48,7 +49,7 @@ static void release(struct runner_later *later)
 	struct stripe_io *io = (struct stripe_io *)((char *)later - offsetof(struct stripe_io, later));
 
 	io->owner->closed(io->user, io);
-	free(io);
+	memory_free(io);
 }
 
 static void forget_written(struct stripe_io *io)
@@ -99,7 +100,7 @@ void stripe_io_free(struct stripe_io *io)
 	forget_written(io);
 	ev_io_stop(io->runner->loop, &io->watcher);
 	transport_close(&io->transport);
-	free(io);
+	memory_free(io);
 }
 
 static void close_errno(struct stripe_io *io, int error)
@@ -308,7 +309,7 @@ static void on_event(struct ev_loop *loop, ev_io *w, int events)
 struct stripe_io *stripe_io_new(struct runner *runner, const struct transport *transport, const struct addr *remote,
                                 const char *path_name, const struct stripe_io_owner *owner, void *user)
 {
-	struct stripe_io *io = calloc(1, sizeof *io);
+	struct stripe_io *io = memory_new(1, sizeof *io);
 
 	if (!io) {
 		struct transport lost = *transport;
@@ -332,7 +333,7 @@ void stripe_io_start(struct stripe_io *io, struct stripe *stripe)
 {
 	if (!stripe) {
 		transport_close(&io->transport);
-		free(io);
+		memory_free(io);
 		return;
 	}
 	io->stripe = stripe;

@@ -1,10 +1,12 @@
 #include <errno.h>
+#include <openssl/crypto.h>
 #include <openssl/err.h>
 #include <openssl/rand.h>
 #include <openssl/ssl.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "../core/memory.h"
 #include "psk.h"
 #include "transport_tls.h"
 
@@ -88,10 +90,31 @@ static bool set_up(SSL_CTX *ctx)
 	       SSL_CTX_set_max_early_data(ctx, 0) && SSL_CTX_set_recv_max_early_data(ctx, 0);
 }
 
+/* The library shares in the reserve; what comes in is for it to say where. */
+static void *allocate(size_t bytes, const char *file, int line)
+{
+	return bytes ? memory_new_raw(bytes) : NULL;
+}
+
+static void *resize(void *old, size_t bytes, const char *file, int line)
+{
+	if (bytes)
+		return memory_resize(old, 1, bytes);
+	memory_free(old);
+	return NULL;
+}
+
+static void release(void *block, const char *file, int line)
+{
+	memory_free(block);
+}
+
 static struct transport_security *make(const SSL_METHOD *method, size_t count, char error[TRANSPORT_ERROR_MAX])
 {
 	struct transport_security *security = calloc(1, sizeof *security);
 
+	/* Heeded before the library's first allocation alone. */
+	CRYPTO_set_mem_functions(allocate, resize, release);
 	if (security) {
 		security->count = count;
 		security->entries = psk_memory_new(count * sizeof *security->entries);

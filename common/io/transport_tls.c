@@ -5,9 +5,10 @@
 #include <openssl/bio.h>
 #include <openssl/err.h>
 #include <openssl/ssl.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+
+#include "../core/memory.h"
 
 enum {
 	RECORD_BYTES = SSL3_RT_MAX_PLAIN_LENGTH,
@@ -57,7 +58,7 @@ static bool make_room(struct transport_tls *tls, size_t len)
 		return false;
 	if (size < OUT_MIN_BYTES)
 		size = OUT_MIN_BYTES;
-	out = realloc(tls->out, size);
+	out = memory_resize(tls->out, 1, size);
 	if (!out)
 		return false;
 	tls->out = out;
@@ -115,7 +116,7 @@ static int send_out(struct transport_tls *tls)
 			return -errno;
 		tls->out_at += (size_t)put;
 	}
-	free(tls->out);
+	memory_free(tls->out);
 	tls->out = NULL;
 	tls->out_at = tls->out_end = tls->out_size = 0;
 	return 0;
@@ -160,7 +161,7 @@ static BIO_METHOD *bio_method(void)
 
 struct transport_tls *transport_tls_new(struct transport_security *security, int fd)
 {
-	struct transport_tls *tls = calloc(1, sizeof *tls);
+	struct transport_tls *tls = memory_new(1, sizeof *tls);
 	BIO *bio = NULL;
 
 	if (!tls)
@@ -176,7 +177,7 @@ struct transport_tls *transport_tls_new(struct transport_security *security, int
 		SSL_free(tls->ssl);
 		BIO_free(tls->socket);
 		BIO_free(bio);
-		free(tls);
+		memory_free(tls);
 		return NULL;
 	}
 	BIO_set_data(bio, tls);
@@ -196,8 +197,8 @@ void transport_tls_free(struct transport_tls *tls, bool quietly)
 	SSL_free(tls->ssl);
 	BIO_free(tls->socket);
 	ERR_clear_error();
-	free(tls->out);
-	free(tls);
+	memory_free(tls->out);
+	memory_free(tls);
 }
 
 /* --- Failure ------------------------------------------------------------------------------------------------------ */
