@@ -3,9 +3,9 @@
  * An attempt: connect from the path's address, device and mark with its congestion control; prove the key, where there
  * is one; become a stripe of the session; be welcome. What fails is tried again after a pause that grows from 100 ms to
  * 5 s (1 s for the first stripe of a path: the others follow it), each with a random part so that stripes and proxies
- * do not return all at once. A stripe that was welcome pays
- * back: its pause is halved for each half second that it lived. So a path that comes and goes is dialled quickly when
- * it is well, and who closes soon after WELCOME is left alone as one who refuses.
+ * do not return all at once. A stripe that was welcome pays back: its pause is halved for each half second that it
+ * lived. So a path that comes and goes is dialled quickly when it is well, and who closes soon after WELCOME is left
+ * alone as one who refuses.
  *
  * While this machine lacks what the path is bound to (struct dial_path), a failed attempt is followed by one in 10 to
  * 20 s, and one line in the log tells what is waited for: the dialler learns from netlink when it is there.

@@ -26,8 +26,8 @@ struct page_pool {
 	size_t used;   /* ≤ limit */
 	size_t spares; /* kept for reuse, ≤ PAGE_SPARE_MAX */
 	struct page *spare;
-	struct memory_quota
-	        account; /* for what egress and ingress remember of bytes: records, ranges; at first unbounded */
+	/* For what egress and ingress remember of bytes: records, ranges. At first unbounded. */
+	struct memory_quota account;
 };
 
 struct page_store {

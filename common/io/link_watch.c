@@ -45,6 +45,9 @@ static void schedule(struct link_watch *watch)
 		return;
 	double wait = SETTLE_MS / 1e3;
 	double spaced = watch->told_at + SPACING_MS / 1e3 - ev_now(watch->loop);
+	/* ev_now is the wall clock, which may have been set back. */
+	if (spaced > SPACING_MS / 1e3)
+		spaced = SPACING_MS / 1e3;
 	ev_timer_set(&watch->timer, spaced > wait ? spaced : wait, 0);
 	ev_timer_start(watch->loop, &watch->timer);
 }

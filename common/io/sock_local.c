@@ -89,11 +89,11 @@ bool sock_is_local(const struct addr *addr)
 	case RTN_BROADCAST:
 	case RTN_MULTICAST:
 		return true;
-	case -EPROTO:
-	case -ENOBUFS:
-	case -ENOMEM:
-		return takes_bind(addr);
-	default:
+	case -ENETUNREACH:
+	case -EHOSTUNREACH:
 		return false;
+	default:
+		/* Without an answer (no memory, no permission to ask) it is tried. */
+		return type < 0 && takes_bind(addr);
 	}
 }

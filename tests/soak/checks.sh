@@ -49,6 +49,8 @@ checks_begin() {
 	transfer_is_whole "a first transfer"
 	why=''
 	check "the pair rests before the first round" "$why" wait_for 15 daemons_rest
+	# Else it would always seem to be empty.
+	check "conntrack's table can be read" "no /proc/net/nf_conntrack" on tx test -r /proc/net/nf_conntrack
 	files_before=("$(files_of "$tx_pid")" "$(files_of "$rx_pid")")
 	rss_before=("$(rss_kib "$tx_pid")" "$(rss_kib "$rx_pid")")
 	rules_before=$(rules_now)
