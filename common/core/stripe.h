@@ -26,7 +26,9 @@ struct stripe_info {
 	uint32_t rttvar_us; /* its mean deviation */
 	uint32_t rtt_min_us;
 	uint32_t cwnd_bytes;
+	uint32_t mss_bytes;
 	uint32_t in_flight_bytes; /* sent, not acknowledged by the other kernel */
+	uint32_t under_way_bytes; /* of these, what is known neither to have arrived nor to be lost; whole segments */
 	uint32_t notsent_bytes;   /* in the socket, not sent */
 	uint64_t rate_Bps;        /* delivery rate, bytes per second; 0: not known */
 	uint64_t delivered;       /* segments acknowledged since the start, selectively too */

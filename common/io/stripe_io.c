@@ -157,12 +157,16 @@ static void take_info(struct stripe_io *io)
 
 	if (getsockopt(io->watcher.fd, IPPROTO_TCP, TCP_INFO, &ti, &len) < 0)
 		return;
+	/* As tcp_packets_in_flight of Linux counts. */
+	int64_t under_way = (int64_t)ti.tcpi_unacked - ti.tcpi_sacked - ti.tcpi_lost + ti.tcpi_retrans;
 	io->info = (struct stripe_info){
 	        .srtt_us = ti.tcpi_rtt,
 	        .rttvar_us = ti.tcpi_rttvar,
 	        .rtt_min_us = ti.tcpi_min_rtt,
 	        .cwnd_bytes = scaled(ti.tcpi_snd_cwnd, ti.tcpi_snd_mss),
+	        .mss_bytes = ti.tcpi_snd_mss,
 	        .in_flight_bytes = scaled(ti.tcpi_unacked, ti.tcpi_snd_mss),
+	        .under_way_bytes = scaled(under_way > 0 ? (uint64_t)under_way : 0, ti.tcpi_snd_mss),
 	        .notsent_bytes = ti.tcpi_notsent_bytes,
 	        .rate_Bps = ti.tcpi_delivery_rate,
 	        .delivered = ti.tcpi_delivered,

@@ -92,10 +92,12 @@ void sim_pipe_info(const struct sim_pipe *pipe, struct stripe_info *info)
 	*info = (struct stripe_info){.srtt_us = pipe->srtt_us,
 	                             .rttvar_us = pipe->rttvar_us,
 	                             .cwnd_bytes = (uint32_t)(pipe->cwnd < UINT32_MAX ? pipe->cwnd : UINT32_MAX),
+	                             .mss_bytes = pipe->mss,
 	                             .in_flight_bytes = (uint32_t)(pipe->sent - pipe->acked),
+	                             .under_way_bytes = pipe->in_flight_segments * pipe->mss,
 	                             .notsent_bytes = (uint32_t)(pipe->written - pipe->sent),
 	                             .rate_Bps = pipe->rate_Bps,
-	                             .delivered = pipe->sacked_bytes,
+	                             .delivered = pipe->segments_sacked,
 	                             .arrived_bytes = pipe->acked,
 	                             .rtt_min_us = pipe->rtt_min_us,
 	                             .sent_segments = pipe->segments_sent,
@@ -130,10 +132,11 @@ static void pass_link(struct sim_pipe *pipe, struct sim_segment *segment, uint64
 		lost = unit_chance(pipe->seed, link->loss_ppm, MILLION);
 	}
 	if (!pipe->in_flight)
-		pipe->sacked_us = now_us;
+		pipe->sacked_us = pipe->sacked_sent_us = now_us;
 	segment->sent_us = now_us;
 	segment->rate_bytes = pipe->sacked_bytes;
 	segment->rate_us = pipe->sacked_us;
+	segment->rate_sent_us = pipe->sacked_sent_us;
 	segment->arrival_us = lost ? UINT64_MAX : link->free_us + link->delay_us;
 	segment->known_us = link->free_us + 2 * (uint64_t)link->delay_us;
 	if (lost) {
@@ -142,6 +145,7 @@ static void pass_link(struct sim_pipe *pipe, struct sim_segment *segment, uint64
 		segment->known_us = now_us + (segment->repaired ? rto_us(pipe) : tail_us);
 	}
 	pipe->in_flight += segment->len;
+	pipe->in_flight_segments++;
 	pipe->segments_sent++;
 	if (pipe->link->congestion == SIM_BBR && pipe->pacing_Bps) {
 		uint64_t from_us = pipe->next_send_us > now_us ? pipe->next_send_us : now_us;
@@ -338,6 +342,7 @@ static void measure_rtt(struct sim_pipe *pipe, uint32_t rtt_us)
 static void learn_lost(struct sim_pipe *pipe, struct sim_segment *segment, bool timeout)
 {
 	pipe->in_flight -= segment->len;
+	pipe->in_flight_segments--;
 	segment->known_us = UINT64_MAX;
 	on_loss(pipe, timeout);
 }
@@ -346,12 +351,18 @@ static void on_sack(struct sim_pipe *pipe, struct sim_segment *segment, uint64_t
 {
 	segment->sacked = true;
 	pipe->in_flight -= segment->len;
+	pipe->in_flight_segments--;
+	pipe->segments_sacked++;
 	pipe->sacked_bytes += segment->len;
 	pipe->sacked_us = now_us;
+	pipe->sacked_sent_us = segment->sent_us;
 	pipe->backoff = 0;
 	if (!segment->repaired)
 		measure_rtt(pipe, (uint32_t)(now_us - segment->sent_us));
+	/* Of the time in which it was acknowledged and that in which it was sent, the longer one. */
 	uint64_t interval_us = now_us - segment->rate_us;
+	if (segment->sent_us - segment->rate_sent_us > interval_us)
+		interval_us = segment->sent_us - segment->rate_sent_us;
 	if (interval_us < pipe->rtt_min_us)
 		interval_us = pipe->rtt_min_us;
 	uint64_t sample_Bps = (pipe->sacked_bytes - segment->rate_bytes) * MILLION / (interval_us ? interval_us : 1);

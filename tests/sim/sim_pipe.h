@@ -41,7 +41,7 @@ struct sim_segment {
 	uint64_t arrival_us; /* UINT64_MAX: lost */
 	uint64_t known_us;   /* when its acknowledgement comes, or, of a lost one, its timeout */
 	/* As the last sending found the pipe: for measuring the rate (tcp_rate.c of Linux). */
-	uint64_t rate_bytes, rate_us;
+	uint64_t rate_bytes, rate_us, rate_sent_us;
 	uint32_t len;
 	bool sacked, repaired;
 };
@@ -62,13 +62,14 @@ struct sim_pipe {
 	uint64_t repairs[SIM_SEGMENTS];
 	uint32_t repair_count;
 	uint64_t in_flight;
+	uint32_t in_flight_segments;
 	uint64_t cwnd, ssthresh, pacing_Bps, next_send_us;
 	uint64_t recovery_end; /* in recovery until this offset is acked */
 	uint32_t srtt_us, rttvar_us, rtt_min_us;
 	unsigned backoff;
-	uint64_t rate_Bps, sacked_bytes, sacked_us;
+	uint64_t rate_Bps, sacked_bytes, sacked_us, sacked_sent_us;
 	bool rate_limited; /* by the application, when rate_Bps was measured */
-	uint64_t segments_sent, segments_lost;
+	uint64_t segments_sent, segments_lost, segments_sacked;
 	/* SIM_BBR */
 	uint64_t round_Bps[SIM_ROUNDS], round_end_bytes, full_Bps;
 	unsigned round, full_rounds, phase;
