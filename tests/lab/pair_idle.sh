@@ -44,7 +44,7 @@ result "a half-closed idle connection works after $idle_s s" half_closed read=10
 result "a connection works that was not used for $idle_s s" unused end=eof error=none
 result "its destination has what was sent then" serve_7102 read=10 wrong=none end=eof error=none
 for kb in $upload_kbs; do
-	result "$kb kB that nobody takes for $idle_s s, and the end behind them: answered" upload_$kb read=1000 wrong=none end=eof error=none
+	result "$kb kB that nobody takes for $idle_s s, and their end: answered" upload_$kb read=1000 wrong=none end=eof error=none
 done
 equal "no stripe was lost in between" "$(grep -c 'event=stripe_closed' "$tx_log")" 0
 equal "all of them went through the pair" "$(stat tx flows_opened)" $((3 + $(wc -w <<<"$upload_kbs")))

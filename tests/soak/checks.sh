@@ -14,7 +14,7 @@ idle_ticks=2 idle_seconds=3
 files_before=() rss_before=() rules_before=''
 server_lines=0 client_lines=0 program_lines=0
 summary=()
-declare -A all=([flows]=0 [whole]=0 [broken]=0 [aborted]=0 [bad]=0 [pair]=0 [direct]=0 [programs]=0 [programs_broken]=0)
+declare -A total
 
 files_of() { find "/proc/$1/fd" -mindepth 1 2>/dev/null | wc -l; }
 
@@ -35,7 +35,8 @@ daemons_rest() { # sets $why
 		stat "$daemon" flows >/dev/null || { why="${daemon}_proxy does not answer"; return 1; }
 		pid=${daemon}_log
 		seen=$(grep ' event=stats ' "${!pid}" | tail -n 1)
-		why="${daemon}_proxy: $(tr ' ' '\n' <<<"$seen" | grep -E '^(flows|apps|stripes_up|egress_pages|ingress_pages|promised_bytes)=' | tr '\n' ' ')"
+		why="${daemon}_proxy: $(grep -oE ' (flows|apps|stripes_up|egress_pages|ingress_pages|promised_bytes)=[0-9]*' <<<"$seen" |
+			tr '\n' ' ')"
 		[[ " $seen " == *" flows=0 "* && " $seen " == *" apps=0 "* && " $seen " == *" egress_pages=0 "* &&
 			" $seen " == *" ingress_pages=0 "* && " $seen " == *" promised_bytes=0 "* &&
 			" $seen " == *" stripes_up=$stripes "* ]] || return 1
@@ -47,8 +48,7 @@ checks_begin() {
 	# Every buffer has been used once.
 	transfer_begin --bytes=4M --flows=4
 	transfer_is_whole "a first transfer"
-	why=''
-	check "the pair rests before the first round" "$why" wait_for 15 daemons_rest
+	settles "the pair rests before the first round" 15 why_told daemons_rest
 	# Else it would always seem to be empty.
 	check "conntrack's table can be read" "no /proc/net/nf_conntrack" on tx test -r /proc/net/nf_conntrack
 	files_before=("$(files_of "$tx_pid")" "$(files_of "$rx_pid")")
@@ -66,28 +66,43 @@ server_lives() {
 }
 server_is_empty() { progress; [ "$(server_lives)" = 0 ]; }
 
-# wait_shown SECONDS COMMAND…: wait_for, with the progress line.
 shown() { progress; "$@"; }
 
-check_flows() {
-	local judged word bad_lines losses strict=0
-	check "$name: every flow has ended at the client" "$(tail -n 1 "$dir/status")" eval "wait_for $((drain_s + 15)) shown is_gone $client_pid"
-	check "$name: and at the server" "$(grep '^event=lives' "$dir/server.log" | tail -n 3)" wait_for 60 server_is_empty
-	programs_end 150
-	programs_judge_servers
+# settles NAME SECONDS WHY COMMAND…: a case: COMMAND succeeds in time. Else the command WHY tells what there is.
+settles() {
+	if wait_for "$2" shown "${@:4}"; then ok "$1"; else not_ok "$1" "$($3)"; fi
+}
+
+client_status() { cat "$dir/status"; }
+server_left() { grep '^event=lives' "$dir/server.log" | tail -n 3; }
+conntrack_left() { conntrack_flows | head -n 3; }
+why_told() { echo "$why"; }
+
+# What the flows' ends of this round come to; sets $judged.
+judge() {
+	local losses strict=0
 	# The daemons live on, and no silence but one that is longer than the timeout ends a session.
 	losses=$(grep -hE ' event=session_(lost|renewed) ' "$dir"/tx_proxy.*.log | cut -c 12-19 | tr '\n' ' ')
 	[ "$round_kind" != paths ] || strict=1
-	judged=$(awk -v source="$source_ip" -v strict=$strict -v losses="$losses" -f "$here/judge.awk" <(tail -n +$((client_lines + 1)) "$dir/client.log") \
-		<(tail -n +$((server_lines + 1)) "$dir/server.log"))
+	judged=$(awk -v source="$source_ip" -v strict=$strict -v losses="$losses" -f "$here/judge.awk" \
+		<(tail -n +$((client_lines + 1)) "$dir/client.log") <(tail -n +$((server_lines + 1)) "$dir/server.log"))
 	client_lines=$(wc -l <"$dir/client.log")
 	server_lines=$(wc -l <"$dir/server.log")
+}
+
+check_flows() {
+	local judged word bad_lines
+	settles "$name: every flow has ended at the client" $((drain_s + 15)) client_status is_gone "$client_pid"
+	settles "$name: and at the server" 60 server_left server_is_empty
+	programs_end 150
+	programs_judge_servers
+	judge
 	judged_line=$(tail -n 1 <<<"$judged")
 	bad_lines=$(grep '^bad:' <<<"$judged" | head -n 5 | cut -c 1-500)
 	check "$name: no flow was cut, altered, hung or broken for no reason" "$judged_line
 $bad_lines" [ -z "$bad_lines" ]
 	for word in $judged_line; do
-		all[${word%%=*}]=$((${all[${word%%=*}]} + ${word#*=}))
+		total[${word%%=*}]=$((${total[${word%%=*}]:-0} + ${word#*=}))
 	done
 	check "$name: flows were whole, and went through the pair" "$judged_line" \
 		eval '[[ "$judged_line" =~ \ whole=[1-9].*\ pair=[1-9] ]]'
@@ -100,15 +115,14 @@ check_programs() {
 	bad_lines=$(grep -E 'verdict=(cut|wrong|hung)' <<<"$lines" | head -n 5)
 	check "$name: no transfer of curl, nc or stream was cut, altered or hung" "$bad_lines" [ -z "$bad_lines" ]
 	programs_count=$(grep -c verdict= <<<"$lines") programs_broken=$(grep -c verdict=broken <<<"$lines")
-	all[programs]=$((all[programs] + programs_count))
-	all[programs_broken]=$((all[programs_broken] + programs_broken))
+	total[programs]=$((${total[programs]:-0} + programs_count))
+	total[programs_broken]=$((${total[programs_broken]:-0} + programs_broken))
 }
 
 check_daemons() {
 	local i=0 daemon pid files rss told=''
 	why=''
-	if wait_for 40 shown daemons_rest; then ok "$name: no flow, page or promise is left, $stripes stripes are up"
-	else not_ok "$name: no flow, page or promise is left, $stripes stripes are up" "$why"; fi
+	settles "$name: no flow, page or promise is left, $stripes stripes are up" 40 why_told daemons_rest
 	for daemon in tx rx; do
 		pid=${daemon}_pid
 		files=$(files_of "${!pid}") rss=$(rss_kib "${!pid}")
@@ -129,27 +143,32 @@ round_checks() {
 	check_daemons
 	check "$name: the rules are as they were" "$(diff <(echo "$rules_before") <(rules_now) | head -n 5)" \
 		eval '[ -n "$rules_before" ] && [ "$(rules_now)" = "$rules_before" ]'
-	if wait_for 20 shown conntrack_is_empty; then ok "$name: for conntrack, every flow has ended"
-	else not_ok "$name: for conntrack, every flow has ended" "$(conntrack_flows | head -n 3)"; fi
+	settles "$name: for conntrack, every flow has ended" 20 conntrack_left conntrack_is_empty
 	summary+=("$round $round_kind $events_done $judged_line programs=$programs_count programs_broken=$programs_broken $daemons_told")
 }
 
+# summary_row ROUND KIND EVENTS FLOWS WHOLE BROKEN ABORTED BAD PAIR DIRECT PROGRAMS BROKEN_PROGRAMS [FILES KIB FILES KIB]
+summary_row() {
+	printf '# %2s %-9s %7s %7s %7s %7s %8s %5s %7s %7s %10s %11s %11s\n' "${@:1:10}" "${11}/${12}" "${13:+${13}/${14}}" "${15:+${15}/${16}}"
+}
+
 soak_summary() {
-	local row k words verb counts=''
+	local row verb counts='' words
 	progress_clear
 	for verb in "${!event_count[@]}"; do
 		counts+=" $verb ${event_count[$verb]},"
 	done
-	printf '# %-16s %7s %7s %7s %7s %7s %5s %7s %7s %9s %13s %13s\n' round events flows whole broken aborted bad pair direct programs \
-		'tx fd/KiB' 'rx fd/KiB'
+	printf '# %-12s %7s %7s %7s %7s %8s %5s %7s %7s %10s %11s %11s\n' round events flows whole broken aborted bad pair direct \
+		'programs' 'tx fd/KiB' 'rx fd/KiB'
 	for row in "${summary[@]}"; do
+		# Of KEY=VALUE the value.
 		read -r -a words <<<"$row"
-		printf '# %2s %-13s %7s %7s %7s %7s %7s %5s %7s %7s %9s %13s %13s\n' "${words[0]}" "${words[1]}" "${words[2]}" "${words[3]#*=}" \
-			"${words[4]#*=}" "${words[5]#*=}" "${words[6]#*=}" "${words[7]#*=}" "${words[8]#*=}" "${words[9]#*=}" \
-			"${words[10]#*=}/${words[11]#*=}" "${words[12]}/${words[13]}" "${words[14]}/${words[15]}"
+		summary_row "${words[@]#*=}"
 	done
-	printf '# before: tx %s descriptors, %s KiB; rx %s, %s KiB. events:%s seed %s\n' "${files_before[0]}" "${rss_before[0]}" \
-		"${files_before[1]}" "${rss_before[1]}" "${counts%,};" "$seed"
+	summary_row '' total "$events_done" "${total[flows]}" "${total[whole]}" "${total[broken]}" "${total[aborted]}" "${total[bad]}" \
+		"${total[pair]}" "${total[direct]}" "${total[programs]}" "${total[programs_broken]}"
+	printf '# at the start: tx %s descriptors, %s KiB; rx %s, %s KiB. programs: all/broken. seed %s\n# events:%s\n' \
+		"${files_before[0]}" "${rss_before[0]}" "${files_before[1]}" "${rss_before[1]}" "$seed" "${counts%,}"
 }
 
 namespaces_left() { ip netns list | grep -c "^$lab-"; }
