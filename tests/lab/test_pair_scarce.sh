@@ -84,7 +84,7 @@ few_lines() { # tx|rx
 # scarce_files tx|rx PATTERN: two descriptors are left.
 scarce_files() {
 	scarce="no descriptors at $1_proxy"
-	transfer_begin --duration_s=6
+	transfer_begin --duration_s=4
 	limit "$1" nofile $(($(lowest_free "$1") + 2))
 	hold_many 4
 	check "$scarce: every connection reaches its destination" "some do not" all_in 4
@@ -113,7 +113,7 @@ scarce_memory() {
 	local answered
 	scarce="no memory at $1_proxy"
 	hold_many 20
-	transfer_begin --duration_s=6
+	transfer_begin --duration_s=4
 	sleep 0.5
 	limit "$1" as "$(address_space "$1")"
 	answered=$(requests)
@@ -145,7 +145,7 @@ test_restart() {
 	scarce="rx_proxy started anew"
 	hold_many 20
 	open=("${held[@]}")
-	transfer_begin --duration_s=60
+	transfer_begin --duration_s=40
 	rx_stop KILL
 	rx_start
 	begun=${EPOCHREALTIME/./}

@@ -345,7 +345,7 @@ test_sessions
 test_floods
 test_none
 load_end "strangers"
-rests "after the strangers: both rest" 5 1 rx tx
+rests "after the strangers: an idle pair uses no CPU" 2 3 rx tx
 no_stripe_harmed || not_ok "no stripe of the pair was harmed" "$(grep -m 1 'stripe_\(closed\|broken\)' "$tx_log")"
 pair_stop
 pair_end
