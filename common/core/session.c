@@ -353,6 +353,7 @@ void session_set_stripe_state(struct stripe *stripe, enum stripe_state state)
 			session_tell(session, SESSION_UP, stripe, 0, NULL);
 		}
 	} else if (state == STRIPE_STALE) {
+		stripe->timed_us = 0;
 		session_tell(session, SESSION_STRIPE_STALE, stripe, 0, NULL);
 	} else if (old == STRIPE_STALE && state == STRIPE_UP) {
 		session_tell(session, SESSION_STRIPE_BACK, stripe, 0, NULL);

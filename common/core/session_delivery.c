@@ -14,7 +14,8 @@ enum {
 
 void delivery_time(struct stripe *stripe)
 {
-	if (stripe->timed_us)
+	/* How long a stripe was stale tells of a fault, and nothing of how long frames take before and after it. */
+	if (stripe->timed_us || stripe->state == STRIPE_STALE)
 		return;
 	stripe->timed_position = stripe_position(stripe);
 	stripe->timed_us = stripe->session->now_us;

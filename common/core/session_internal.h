@@ -183,7 +183,7 @@ uint32_t output_frame(struct stripe *stripe, const struct frame *f);
 bool output_is_express(unsigned index, unsigned stripes);
 
 /* --- session_delivery.c */
-/* A frame was put in: it is timed, unless another is. */
+/* A frame was put in: it is timed, unless another is or the stripe is stale. */
 void delivery_time(struct stripe *stripe);
 /* The stripe's info is new. */
 void delivery_learn(struct stripe *stripe);

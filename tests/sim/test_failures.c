@@ -155,6 +155,41 @@ static void check_prompt(void)
 	}
 }
 
+/* Everything on the path is lost, or nothing. */
+static void set_hole(struct sim *sim, unsigned path, bool hole)
+{
+	for (unsigned side = 0; side < SIM_SIDES; side++)
+		sim->links[path][side].loss_ppm = hole ? 1000000 : 0;
+}
+
+static void check_used_again(void)
+{
+	UNIT_CASE("a path that was silent for seconds, while its stripes lived, carries its part again")
+		for (uint64_t seed = 1; seed <= 3; seed++) {
+			struct sim_path path = {.stripes = 8,
+			                        .rate_Bps = 2500000,
+			                        .delay_us = 10000,
+			                        .queue_bytes = 125000,
+			                        .congestion = SIM_BBR};
+			struct sim *sim =
+			        sim_new(&(struct sim_config){.seed = seed, .path_count = 2, .paths = {path, path}});
+
+			sim->links[1][SIM_CLIENT].delay_us = sim->links[1][SIM_SERVER].delay_us = 25000;
+			sim_add(sim, &(struct sim_plan){.bytes = {100000000, 0}});
+			sim_run_until(sim, 3 * SIM_SECOND);
+			set_hole(sim, 1, true);
+			sim_run_until(sim, (3 + 2 * seed) * SIM_SECOND);
+			set_hole(sim, 1, false);
+			/* Timeouts have doubled meanwhile. */
+			sim_run_until(sim, (6 + 2 * seed) * SIM_SECOND);
+			uint64_t before = sim->delivered[1];
+			UNIT_TRUE(sim_run_until(sim, (8 + 2 * seed) * SIM_SECOND));
+			UNIT_TRUE(sim->delivered[1] - before > 2 * path.rate_Bps * 3 / 4);
+			UNIT_TRUE(!sim->wrong[0]);
+			sim_free(sim);
+		}
+}
+
 /* --- The session ends or begins again
  * -------------------------------------------------------------------------------*/
 
@@ -275,6 +310,7 @@ int main(void)
 	check_every_moment();
 	check_again_and_again();
 	check_prompt();
+	check_used_again();
 	check_session_lost();
 	check_session_renewed();
 	check_goaway();
