@@ -133,8 +133,9 @@ static bool begin(struct pending *pending)
 		return false;
 	if (!err)
 		err = transport_init(&pending->transport, pending->transport.fd, pending->acceptor->security);
+	/* Who goes without a whole word is one of the silent. */
 	if (err)
-		refuse(pending, reason ? reason : strerror(-err));
+		refuse_to(err == -EPROTO ? &refused_limit : &silent_limit, pending, reason ? reason : strerror(-err));
 	return !err;
 }
 
