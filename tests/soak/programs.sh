@@ -64,7 +64,8 @@ stream_verdict() {
 programs_loop() {
 	local key=$((round * 1000000 + 1))
 	drawn_state=$((seed * 1000 + round + 500))
-	until [ -e "$dir/programs.end" ]; do
+	# The folder goes when the soak ends before its time.
+	while [ -d "$dir" ] && [ ! -e "$dir/programs.end" ]; do
 		key=$((key + 1))
 		draw 4
 		case $drawn in
