@@ -14,12 +14,12 @@ failover_conf() {
 		tx_proxy = {
 			local_port = 5000; rx_proxy_port = 6000;
 			capture = { interfaces = ( "eth0" ); sources = ( "192.168.2.11/32" ); };
-			paths = ( { name = "link1"; local_ip = "10.77.1.1"; remote_ip = "10.77.1.2"; stripes = 8; congestion = "bbr"; },
-			          { name = "link2"; local_ip = "10.77.2.1"; remote_ip = "10.77.2.2"; stripes = 8; congestion = "bbr"; } );
+			paths = ( { name = "link1"; local_ip = "10.77.1.1"; remote_ip = "10.77.1.2"; stripes = 8; congestion = "cubic"; },
+			          { name = "link2"; local_ip = "10.77.2.1"; remote_ip = "10.77.2.2"; stripes = 8; congestion = "cubic"; } );
 			security = { mode = "none"; };
 		};
 		rx_proxy = {
-			recv_port = 6000; congestion = "bbr";
+			recv_port = 6000; congestion = "cubic";
 			security = { mode = "none"; accept_from = ( "10.77.0.0/16" ); };
 		};
 	END

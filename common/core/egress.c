@@ -282,14 +282,19 @@ void egress_drop_repeat(struct egress *e, struct egress_record *record)
 	record->repeat = false;
 }
 
-uint32_t egress_stripe_lost(struct egress *e, uint32_t id)
+static bool has_arrived(uint64_t position, uint64_t arrived)
+{
+	return arrived && position <= arrived;
+}
+
+uint32_t egress_stripe_lost(struct egress *e, uint32_t id, uint64_t arrived)
 {
 	uint32_t count = 0;
 	for (uint32_t i = 0; i < e->record_count; i++) {
 		struct egress_record *record = egress_record_at(e, i);
-		if (record->copy_stripe == id)
+		if (record->copy_stripe == id && !has_arrived(record->copy_position, arrived))
 			record->copy_stripe = 0;
-		if (record->stripe != id)
+		if (record->stripe != id || has_arrived(record->position, arrived))
 			continue;
 		if (record->copy_stripe) {
 			record->stripe = record->copy_stripe;

@@ -120,8 +120,9 @@ void egress_unmark_lost(struct egress *e, struct egress_record *record);
 void egress_mark_repeat(struct egress *e, struct egress_record *record);
 void egress_drop_repeat(struct egress *e, struct egress_record *record);
 
-/* Stripe `id` carries nothing any more: its records without a living copy wait for reinjection. Returns how many do. */
-uint32_t egress_stripe_lost(struct egress *e, uint32_t id);
+/* Stripe `id` brings nothing any more beyond position `arrived`: its other records without a living copy wait for
+ * reinjection. Returns how many do. */
+uint32_t egress_stripe_lost(struct egress *e, uint32_t id, uint64_t arrived);
 
 /* Data ack and right edge from the other proxy; stale ones are harmless. 0, or -EPROTO: acknowledges what was never
  * sent. */

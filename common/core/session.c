@@ -400,14 +400,15 @@ static void answer_elsewhere(struct flow *flow, uint32_t stripe_id)
 		session_add_control(flow, FLOW_CONTROL_ACK);
 }
 
-void session_send_elsewhere(struct session *session, uint32_t stripe_id)
+void session_send_elsewhere(const struct stripe *stripe, bool lives)
 {
+	struct session *session = stripe->session;
 	for (uint32_t i = 0; i < session->hash_size; i++) {
 		for (struct flow *flow = session->hash[i]; flow; flow = flow->hash_next) {
-			reopen_elsewhere(flow, stripe_id);
-			if (egress_stripe_lost(&flow->egress, stripe_id))
+			reopen_elsewhere(flow, stripe->id);
+			if (egress_stripe_lost(&flow->egress, stripe->id, lives ? stripe->info.arrived_bytes : 0))
 				flow_update_turn(flow);
-			answer_elsewhere(flow, stripe_id);
+			answer_elsewhere(flow, stripe->id);
 		}
 	}
 }
@@ -422,7 +423,7 @@ void session_stripe_lost(struct stripe *stripe, uint64_t now_us)
 	session_set_stripe_state(stripe, STRIPE_DEAD);
 	session->dead_stripes = true;
 	stripe_output_clear(stripe);
-	session_send_elsewhere(session, stripe->id);
+	session_send_elsewhere(stripe, false);
 }
 
 static void free_dead_stripes(struct session *session)

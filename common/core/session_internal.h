@@ -147,8 +147,9 @@ void session_add_control(struct flow *flow, uint8_t control);
 void session_drop_control(struct flow *flow, uint8_t control);
 void session_add_reply(struct session *session, enum frame_type type, uint32_t flow, enum open_status status);
 struct stripe *session_find_stripe(const struct session *session, uint32_t id);
-/* The stripe carries nothing any more, or nothing in time: all that it may have carried goes again on others. */
-void session_send_elsewhere(struct session *session, uint32_t stripe_id);
+/* The stripe carries nothing any more, or (`lives`) nothing in time: what it may have carried goes again on others, but
+ * not what the other kernel has of a stripe that lives. */
+void session_send_elsewhere(const struct stripe *stripe, bool lives);
 void session_set_stripe_state(struct stripe *stripe, enum stripe_state state);
 
 /* --- session_flow.c */

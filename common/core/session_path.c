@@ -5,9 +5,10 @@
  *       ▲                                                             │          │
  *       └──────────────────── with the first ack ─────────────────────┴────── SILENT
  *
- * QUIET comes early and may well be wrong (a radio link's pause), so it is cheap: new data keeps off the path, and of
- * each flow the one record that will hold it up first goes again. SILENT is treated as the death of all stripes of the
- * path that carry something. Neither means anything where no other path could take over.
+ * QUIET comes early and may well be wrong (a radio link's pause). It keeps new data off the path, and what is on its way
+ * there begins to go again elsewhere; what has not gone when the path is back need not (session_out.c). So a pause costs
+ * no more than what the other paths carry meanwhile. SILENT takes all stripes of the path that carry something for
+ * stale. Neither means anything where no other path could take over.
  *
  * Both look at what is sent, not at what comes: a path may be dead in one direction only.
  */
@@ -85,30 +86,6 @@ static enum path_state state_now(const struct session *session, const struct pat
 	return path->state;
 }
 
-static bool is_on(const struct session *session, uint32_t stripe_id, unsigned path_index)
-{
-	const struct stripe *stripe = stripe_id ? session_find_stripe(session, stripe_id) : NULL;
-	return stripe && stripe->path == path_index;
-}
-
-/* The record that will hold the flow up first, and the last ack. */
-static void send_head_elsewhere(struct flow *flow, unsigned path_index)
-{
-	struct session *session = flow->session;
-	struct egress *e = &flow->egress;
-	for (uint32_t i = 0; i < e->record_count; i++) {
-		struct egress_record *record = egress_record_at(e, i);
-		if (!is_on(session, record->stripe, path_index) ||
-		    (record->copy_stripe && !is_on(session, record->copy_stripe, path_index)))
-			continue;
-		egress_mark_lost(e, record);
-		flow_update_turn(flow);
-		break;
-	}
-	if (flow->state == FLOW_OPEN && is_on(session, flow->ack_stripe, path_index))
-		session_add_control(flow, FLOW_CONTROL_ACK);
-}
-
 static void tell(struct stripe *stripe, enum session_event event)
 {
 	session_tell(stripe->session, event, stripe, 0, NULL);
@@ -121,15 +98,12 @@ static void enter(struct session *session, unsigned index, enum path_state state
 		stripe = stripe->next;
 	tell(stripe, state == PATH_QUIET ? SESSION_PATH_QUIET : SESSION_PATH_SILENT);
 	session->paths[index].state = state;
-	if (state == PATH_QUIET)
-		for (uint32_t i = 0; i < session->hash_size; i++)
-			for (struct flow *flow = session->hash[i]; flow; flow = flow->hash_next)
-				send_head_elsewhere(flow, index);
-	for (; stripe && state == PATH_SILENT; stripe = stripe->next) {
+	for (; stripe; stripe = stripe->next) {
 		if (stripe->path != index || stripe->state != STRIPE_UP || !carries(stripe))
 			continue;
-		session_set_stripe_state(stripe, STRIPE_STALE);
-		session_send_elsewhere(session, stripe->id);
+		if (state == PATH_SILENT)
+			session_set_stripe_state(stripe, STRIPE_STALE);
+		session_send_elsewhere(stripe, true);
 	}
 }
 

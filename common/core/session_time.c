@@ -42,7 +42,7 @@ static void check_stripe(struct stripe *stripe)
 	if (stripe->state != STRIPE_UP || !waits || session->now_us - stripe->progress_us < stale_after_us(stripe))
 		return;
 	session_set_stripe_state(stripe, STRIPE_STALE);
-	session_send_elsewhere(session, stripe->id);
+	session_send_elsewhere(stripe, true);
 }
 
 /* On a silent path a stripe that waits for an acknowledgement will tell without being asked; the others are tried. */

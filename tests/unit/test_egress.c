@@ -137,7 +137,7 @@ static void lose_stripe(struct egress *e, uint32_t id)
 			model.copy[k] = 0;
 		}
 	}
-	egress_stripe_lost(e, id);
+	egress_stripe_lost(e, id, 0);
 }
 
 static void lose_record(struct egress *e, uint64_t *seed)
@@ -279,7 +279,7 @@ static void check_rules(void)
 		UNIT_EQ(egress_ack(&e, 0, 0), 0);
 		UNIT_TRUE(!egress_done(&e));
 		UNIT_EQ(egress_ack(&e, 2, 0), -EPROTO);
-		UNIT_EQ(egress_stripe_lost(&e, 1), 1);
+		UNIT_EQ(egress_stripe_lost(&e, 1, 0), 1);
 		UNIT_TRUE(egress_next(&e, 100, &piece));
 		UNIT_TRUE(piece.fin && piece.record && piece.record->len == 0);
 		UNIT_EQ(egress_sent(&e, &piece, 2, 6), 0);
@@ -312,7 +312,7 @@ static void check_rules(void)
 		UNIT_TRUE(egress_next(&e, 30000, &piece));
 		UNIT_EQ(egress_sent(&e, &piece, 1, 5), 0);
 		UNIT_EQ(egress_ack(&e, 20000, 0), 0);
-		UNIT_EQ(egress_stripe_lost(&e, 1), 1);
+		UNIT_EQ(egress_stripe_lost(&e, 1, 0), 1);
 		UNIT_TRUE(egress_next(&e, 100, &piece));
 		UNIT_EQ(piece.offset, 20000);
 		UNIT_EQ(piece.len, 10000);
@@ -326,10 +326,10 @@ static void check_rules(void)
 		UNIT_TRUE(egress_next(&e, 100, &piece));
 		UNIT_EQ(egress_sent(&e, &piece, 1, 5), 0);
 		piece.record->copy_stripe = 2;
-		UNIT_EQ(egress_stripe_lost(&e, 1), 0);
+		UNIT_EQ(egress_stripe_lost(&e, 1, 0), 0);
 		UNIT_TRUE(!egress_has_next(&e));
-		UNIT_EQ(egress_stripe_lost(&e, 1), 0);
-		UNIT_EQ(egress_stripe_lost(&e, 2), 1);
+		UNIT_EQ(egress_stripe_lost(&e, 1, 0), 0);
+		UNIT_EQ(egress_stripe_lost(&e, 2, 0), 1);
 		UNIT_TRUE(egress_has_next(&e));
 		egress_fini(&e);
 	}
@@ -408,7 +408,7 @@ static void check_account(void)
 		UNIT_TRUE(!egress_full(&e));
 		UNIT_EQ(fill(&e), 10);
 		/* What is lost needs no new record. */
-		UNIT_EQ(egress_stripe_lost(&e, 1), 64);
+		UNIT_EQ(egress_stripe_lost(&e, 1, 0), 64);
 		UNIT_TRUE(!egress_full(&e));
 		UNIT_TRUE(egress_next(&e, 1, &piece));
 		UNIT_EQ(egress_sent(&e, &piece, 2, 1), 0);
@@ -443,8 +443,8 @@ static void check_repeats(void)
 		UNIT_EQ(piece.len, 100);
 		UNIT_EQ(egress_sent(&e, &piece, 2, 2), 0);
 		UNIT_EQ(e.repeats, 0);
-		UNIT_EQ(egress_stripe_lost(&e, 2), 0); /* on its way on the first */
-		UNIT_EQ(egress_stripe_lost(&e, 1), 1);
+		UNIT_EQ(egress_stripe_lost(&e, 2, 0), 0); /* on its way on the first */
+		UNIT_EQ(egress_stripe_lost(&e, 1, 0), 1);
 		UNIT_TRUE(egress_has_next(&e));
 		egress_fini(&e);
 	}
@@ -456,7 +456,7 @@ static void check_repeats(void)
 			UNIT_EQ(egress_sent(&e, &piece, 1, 1), 0);
 			egress_mark_repeat(&e, egress_record_at(&e, 0));
 			if (how == 0)
-				UNIT_EQ(egress_stripe_lost(&e, 1), 1);
+				UNIT_EQ(egress_stripe_lost(&e, 1, 0), 1);
 			else if (how == 1)
 				UNIT_EQ(egress_ack(&e, 100, 0), 0);
 			else if (how == 2)
