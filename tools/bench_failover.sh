@@ -66,26 +66,32 @@ failover_well() {
 }
 
 # One run: link $2 goes silent $3 s after the start of `stream` (less than nothing: so long before) with the arguments
-# after those, $1 is its direction. Sets gap_ms: the longest that any receiver waited, its connection's start included.
+# after those, $1 is its direction. Sets gap_ms: the longest that any receiver waited from then on between two reads
+# that gave bytes; when the link was silent from the start, also for its connection and the first of them.
 failover_once() {
-	local direction=$1 victim=$2 fault_s=$3 known fault status=0
+	local direction=$1 victim=$2 fault_s=$3 known stream_pid status=0
 	shift 3
 	known=$(wc -l <"$work/receive.json")
 	if [[ $fault_s == -* ]]; then
 		lab link "$victim" set blackhole=on >/dev/null
 		sleep "${fault_s#-}"
-	else
-		(sleep "$fault_s" && lab link "$victim" set blackhole=on >/dev/null) &
-		fault=$!
 	fi
-	on_host source timeout 30 "$bin/stream" -c "$pair_conf" --json --quiet --direction="$direction" "$@" \
-		>"$work/stream.json" 2>"$work/stream.log" || status=$?
-	[ -z "${fault-}" ] || wait "$fault"
+	ip netns exec "$lab-source" "$bin/stream" -c "$pair_conf" --json --quiet --timeout=30 --direction="$direction" "$@" \
+		>"$work/stream.json" 2>"$work/stream.log" &
+	stream_pid=$!
+	if [[ $fault_s != -* ]]; then
+		sleep "$fault_s"
+		kill -USR1 "$receive_pid" "$stream_pid"
+		lab link "$victim" set blackhole=on >/dev/null
+	fi
+	wait "$stream_pid" || status=$?
 	lab link "$victim" set blackhole=off >/dev/null
 	[ "$status" = 0 ] || pair_fail "a transfer failed: $(jq -c .total "$work/stream.json")" "$work"/*_proxy.log
-	gap_ms=$(jq '[.flows[] | .connect_ms, .receive.longest_gap_ms // 0] | max' "$work/stream.json")
-	[ "$direction" = receive ] || gap_ms=$(tail -n +$((known + 1)) "$work/receive.json" |
-		jq -s --argjson connect "$gap_ms" '[.[].received.longest_gap_ms, $connect] | max')
+	tail -n +$((known + 1)) "$work/receive.json" | jq -s '[.[] | .receive = .received]' >"$work/served.json"
+	gap_ms=$(jq -s --arg direction "$direction" --argjson start "$([[ $fault_s == -* ]] && echo true || echo false)" '
+		(.[0].flows | map(.connect_ms) | max) as $connect | (if $direction == "send" then .[1] else .[0].flows end) as $flows |
+		[$flows[].receive | .longest_gap_ms, if $start then .first_byte_ms, $connect else empty end] | max' \
+		"$work/stream.json" "$work/served.json")
 }
 
 # A line of the table for each RTT. Arguments: title, seconds of failover_once (several: in turn), arguments of stream.

@@ -27,7 +27,7 @@ struct receive {
 	struct traffic_server server;
 	struct traffic_progress progress;
 	ev_timer second;
-	ev_signal interrupt, terminate;
+	ev_signal interrupt, terminate, gaps;
 };
 
 static void on_done(struct traffic_server *server)
@@ -38,6 +38,13 @@ static void on_done(struct traffic_server *server)
 static void on_signal(struct ev_loop *loop, ev_signal *watcher, int events)
 {
 	ev_break(loop, EVBREAK_ALL);
+}
+
+static void on_gaps(struct ev_loop *loop, ev_signal *watcher, int events)
+{
+	struct receive *receive = watcher->data;
+
+	receive->server.buffer->gap_epoch++;
 }
 
 static void on_second(struct ev_loop *loop, ev_timer *watcher, int events)
@@ -53,6 +60,9 @@ static void receive_watch(struct receive *receive, struct ev_loop *loop)
 {
 	ev_signal_init(&receive->interrupt, on_signal, SIGINT);
 	ev_signal_init(&receive->terminate, on_signal, SIGTERM);
+	ev_signal_init(&receive->gaps, on_gaps, SIGUSR1);
+	receive->gaps.data = receive;
+	ev_signal_start(loop, &receive->gaps);
 	ev_signal_start(loop, &receive->interrupt);
 	ev_signal_start(loop, &receive->terminate);
 	traffic_progress_init(&receive->progress, quiet, traffic_now_us());

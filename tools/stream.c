@@ -14,7 +14,7 @@ struct stream {
 	struct traffic_client client;
 	struct traffic_progress progress;
 	ev_timer second, limit;
-	ev_signal interrupt, terminate;
+	ev_signal interrupt, terminate, gaps;
 };
 
 static void stream_stop(struct stream *stream, enum traffic_status status)
@@ -26,6 +26,13 @@ static void stream_stop(struct stream *stream, enum traffic_status status)
 static void on_signal(struct ev_loop *loop, ev_signal *watcher, int events)
 {
 	stream_stop(watcher->data, TRAFFIC_INTERRUPTED);
+}
+
+static void on_gaps(struct ev_loop *loop, ev_signal *watcher, int events)
+{
+	struct stream *stream = watcher->data;
+
+	stream->client.buffer->gap_epoch++;
 }
 
 static void on_limit(struct ev_loop *loop, ev_timer *watcher, int events)
@@ -50,9 +57,11 @@ static void stream_watch(struct stream *stream)
 
 	ev_signal_init(&stream->interrupt, on_signal, SIGINT);
 	ev_signal_init(&stream->terminate, on_signal, SIGTERM);
+	ev_signal_init(&stream->gaps, on_gaps, SIGUSR1);
 	ev_timer_init(&stream->limit, on_limit, (double)options->timeout_s, 0.);
 	ev_timer_init(&stream->second, on_second, 1., 1.);
-	stream->interrupt.data = stream->terminate.data = stream->limit.data = stream->second.data = stream;
+	stream->interrupt.data = stream->terminate.data = stream->limit.data = stream->second.data = stream->gaps.data = stream;
+	ev_signal_start(loop, &stream->gaps);
 	ev_signal_start(loop, &stream->interrupt);
 	ev_signal_start(loop, &stream->terminate);
 	if (options->timeout_s)
@@ -96,7 +105,7 @@ int main(int argc, char **argv)
 	sock_raise_limit();
 	stream.client.ops = choose_ops(&options);
 	stream.client.loop = ev_default_loop(0);
-	stream.client.buffer = malloc(sizeof *stream.client.buffer);
+	stream.client.buffer = calloc(1, sizeof *stream.client.buffer);
 	if (stream.client.loop && stream.client.buffer) {
 		result = stream_run(&stream);
 		stream.client.ops->free(&stream.client);

@@ -264,12 +264,28 @@ static void flow_take_eof(struct traffic_flow *flow)
 		flow_sending_next(flow);
 }
 
+static void note_gap(struct traffic_flow *flow, uint64_t gap_us)
+{
+	if (flow->gap_epoch != flow->buffer->gap_epoch)
+		flow->longest_gap_us = 0;
+	flow->gap_epoch = flow->buffer->gap_epoch;
+	if (gap_us > flow->longest_gap_us)
+		flow->longest_gap_us = gap_us;
+}
+
+uint64_t traffic_flow_longest_gap_us(const struct traffic_flow *flow)
+{
+	return flow->gap_epoch == flow->buffer->gap_epoch ? flow->longest_gap_us : 0;
+}
+
 static void flow_take(struct traffic_flow *flow, uint8_t *data, size_t len_bytes)
 {
-	uint64_t now_us = traffic_now_us(), since_us = flow->last_us ? flow->last_us : flow->started_us;
+	uint64_t now_us = traffic_now_us();
 
-	if (now_us - since_us > flow->longest_gap_us)
-		flow->longest_gap_us = now_us - since_us;
+	if (!flow->first_us)
+		flow->first_us = now_us;
+	else
+		note_gap(flow, now_us - flow->last_us);
 	flow->last_us = now_us;
 	if (flow->receiving == TRAFFIC_RECEIVING_GREETING) {
 		flow->greeting_bytes += len_bytes;

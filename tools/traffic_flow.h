@@ -26,6 +26,7 @@ enum { TRAFFIC_CHUNK_SIZE = 262144 };
 struct traffic_buffer {
 	uint8_t room[TRAFFIC_TRAILER_SIZE]; /* traffic_sink_take() needs it before the data */
 	uint8_t data[TRAFFIC_CHUNK_SIZE];
+	unsigned gap_epoch; /* raised by who wants gaps to count anew */
 };
 
 /* How a flow goes on after its greeting. */
@@ -80,8 +81,9 @@ struct traffic_flow {
 	uint64_t started_us; /* connect(2) or accept(2) */
 	uint64_t connected_us;
 	uint64_t greeted_us;
-	uint64_t last_us;        /* when the last bytes arrived */
-	uint64_t longest_gap_us; /* without bytes, from the start of the connection to the last of them */
+	uint64_t first_us, last_us; /* when the first and the last bytes arrived */
+	uint64_t longest_gap_us;    /* without bytes between them, in this epoch */
+	unsigned gap_epoch;
 	uint64_t ended_us;
 	bool has_theirs;
 	struct traffic_trailer theirs; /* the other side's trailer, if has_theirs */
@@ -104,6 +106,9 @@ void traffic_flow_connect(struct traffic_flow *flow, const struct addr *remote, 
 
 /* Takes over an accepted socket. */
 void traffic_flow_accept(struct traffic_flow *flow, int fd, const struct addr *remote);
+
+/* The longest time without bytes between two reads that gave some, since the buffer's gap_epoch was raised. */
+uint64_t traffic_flow_longest_gap_us(const struct traffic_flow *flow);
 
 /* Resets and ends it, with `ended`, if it has not ended yet. */
 void traffic_flow_abort(struct traffic_flow *flow, enum traffic_status status);

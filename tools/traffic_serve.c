@@ -161,7 +161,7 @@ int traffic_serve_start(struct traffic_server *server)
 {
 	int error;
 
-	server->buffer = malloc(sizeof *server->buffer);
+	server->buffer = calloc(1, sizeof *server->buffer);
 	if (!server->buffer)
 		return -ENOMEM;
 	server->out.name = server->conf->out;
