@@ -98,6 +98,7 @@ static void enter(struct session *session, unsigned index, enum path_state state
 		stripe = stripe->next;
 	tell(stripe, state == PATH_QUIET ? SESSION_PATH_QUIET : SESSION_PATH_SILENT);
 	session->paths[index].state = state;
+	time_asked(session);
 	for (; stripe; stripe = stripe->next) {
 		if (stripe->path != index || stripe->state != STRIPE_UP || !carries(stripe))
 			continue;

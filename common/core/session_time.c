@@ -17,12 +17,15 @@ void time_asked(struct session *session)
 		session->asked_us = session->now_us;
 }
 
+static uint64_t patience_us(const struct session *session)
+{
+	uint64_t us = 6 * (uint64_t)max_srtt_us(session);
+	return us > ANSWER_MIN_US ? us : ANSWER_MIN_US;
+}
+
 bool time_far_end_answers(const struct session *session)
 {
-	uint64_t limit_us = 6 * (uint64_t)max_srtt_us(session);
-	if (limit_us < ANSWER_MIN_US)
-		limit_us = ANSWER_MIN_US;
-	return !session->asked_us || session->now_us - session->asked_us < limit_us;
+	return !session->asked_us || session->now_us - session->asked_us < patience_us(session);
 }
 
 /* --- Stripes ------------------------------------------------------------------------------------------------------*/
@@ -43,6 +46,7 @@ static void check_stripe(struct stripe *stripe)
 		return;
 	session_set_stripe_state(stripe, STRIPE_STALE);
 	session_send_elsewhere(stripe, true);
+	time_asked(session);
 }
 
 /* On a silent path a stripe that waits for an acknowledgement will tell without being asked; the others are tried. */
@@ -232,21 +236,31 @@ static bool in_motion(const struct session *session)
 
 void session_expire(struct session *session, uint64_t now_us)
 {
-	session->now_us = session->down_us = now_us;
+	session->now_us = now_us;
+	if (!session->stripes_up)
+		session->down_us = now_us;
 	session_reset_all(session, RESET_SESSION);
 	session_tell(session, SESSION_LOST, NULL, 0, NULL);
 }
 
-static void check_timeout(struct session *session)
+/* When the flows have waited long enough for the other side: since no stripe is up, or since nothing is heard although
+ * something must be answered. UINT64_MAX: they do not wait. */
+static uint64_t expiry_us(const struct session *session)
 {
-	uint64_t now_us = session->now_us;
-	if (session->down_us && session->flow_count && now_us - session->down_us >= session->config.limits.timeout_us)
-		session_expire(session, now_us);
+	uint64_t timeout_us = session->config.limits.timeout_us;
+	if (!session->flow_count)
+		return UINT64_MAX;
+	if (session->down_us)
+		return session->down_us + timeout_us;
+	if (!session->asked_us)
+		return UINT64_MAX;
+	return session->asked_us + (timeout_us > patience_us(session) ? timeout_us : patience_us(session));
 }
 
 void time_run(struct session *session)
 {
-	check_timeout(session);
+	if (session->now_us >= expiry_us(session))
+		session_expire(session, session->now_us);
 	if (session->now_us >= paths_next_us(session))
 		paths_check(session);
 	if (session->now_us < session->tick_us)
@@ -280,8 +294,7 @@ uint64_t session_next_us(const struct session *session)
 		return session->now_us;
 	if (session->ack_first)
 		next_us = session->ack_first->ack_due_us;
-	if (session->down_us && session->flow_count)
-		next_us = earlier(next_us, session->down_us + session->config.limits.timeout_us);
+	next_us = earlier(next_us, expiry_us(session));
 	if (!session->stripes_up)
 		return next_us;
 	next_us = earlier(next_us, paths_next_us(session));

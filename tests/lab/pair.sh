@@ -104,7 +104,7 @@ logs_show() {
 	for file in "$rx_log" "$tx_log"; do
 		if [ -n "$file" ] && [ -e "$file" ]; then
 			printf '# %s\n' "${file##*/}" >&2
-			grep -v 'event=stats_' "$file" | tail -n "$1" | cut -c 1-400 | sed 's/^/#   /' >&2
+			grep -v 'event=stats' "$file" | tail -n "$1" | cut -c 1-400 | sed 's/^/#   /' >&2
 		fi
 	done
 }

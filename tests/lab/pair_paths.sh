@@ -6,10 +6,10 @@
 #   paths_start                           # instead of pair_start: path `linkK` over link K, $pair_stripes stripes each
 #   link 2 set ab blackhole=on            # a fault, while it runs; `ab` is tx to rx; see `link_emulator --help`
 #
-# path_stat rx|tx K KEY: the sum over the stripes that path linkK has now, of a key of event=stats_stripe (SIGUSR1).
-# path_total rx|tx K KEY: of its event=stats_path, which counts the stripes that are gone as well.
-# path_moved rx|tx K BYTES: succeeds if the path carried so much, from that daemon, in half a second.
-# path_still rx|tx K BYTES: succeeds if it carried at most so much.
+# path_stat rx|tx K KEY: of path linkK, a key of event=stats_path (SIGUSR1).
+# paths_move NAME K BYTES SECONDS: a case: within so many seconds the path carries so much, each way, in half a second.
+# load_forever: a verified transfer each way, until load_is_right NAME: a case: no byte of it was wrong.
+# path_carried K: sets $up and $down: what it carried each way in half a second.
 
 . "$(dirname "${BASH_SOURCE[0]}")/pair_load.sh"
 
@@ -46,34 +46,48 @@ path_stat() {
 	# rx_proxy knows a path by its number.
 	[ "$1" = tx ] || path=path$(($2 - 1))
 	count=$(grep -c ' event=stats ' "$log")
-	stat "$1" flows >/dev/null || { echo -1; return 1; }
+	# Its line is there when the line of the next session's, or of the next question, is.
+	stat "$1" flows >/dev/null && stat "$1" flows >/dev/null || { echo -1; return 1; }
 	awk -v skip="$count" -v path="path=$path" -v key="$3=" '
 		/ event=stats / { seen++ }
-		/ event=stats_stripe / && seen > skip && index($0, path " ") {
-			for (i = 1; i <= NF; i++) if (index($i, key) == 1) sum += substr($i, length(key) + 1)
+		/ event=stats_path / && seen == skip + 1 && index($0, path " ") {
+			for (i = 1; i <= NF; i++) if (index($i, key) == 1) value = substr($i, length(key) + 1)
 		}
-		END { print sum + 0 }' "$log"
+		END { print value }' "$log"
 }
 
-path_total() {
-	local log=${1}_log path=link$2 value
-	log=${!log}
-	[ "$1" = tx ] || path=path$(($2 - 1))
-	# The line is the last one of the path's once another event=stats has come after it.
-	stat "$1" flows >/dev/null && stat "$1" flows >/dev/null || { echo -1; return 1; }
-	value=$(awk -v path="path=$path" '
-		/ event=stats / { line = next_line; next_line = "" }
-		/ event=stats_path / && index($0, path " ") { next_line = $0 }
-		END { print line }' "$log" | grep -oE " $3=[^ ]+")
-	echo "${value#*=}"
-}
-
-path_carried() { # rx|tx K: in half a second; less than nothing if stripes were replaced meanwhile
-	local before
-	before=$(path_stat "$1" "$2" bytes_out)
+up=0 down=0
+path_carried() {
+	local tx_before rx_before
+	tx_before=$(path_stat tx "$1" bytes_out)
+	rx_before=$(path_stat rx "$1" bytes_out)
 	sleep 0.5
-	echo $(($(path_stat "$1" "$2" bytes_out) - before))
+	up=$(($(path_stat tx "$1" bytes_out) - tx_before))
+	down=$(($(path_stat rx "$1" bytes_out) - rx_before))
 }
 
-path_moved() { [ "$(path_carried "$1" "$2")" -ge "$3" ]; }
-path_still() { [ "$(path_carried "$1" "$2")" -le "$3" ]; }
+path_moves() {
+	path_carried "$1"
+	[ "$up" -ge "$2" ] && [ "$down" -ge "$2" ]
+}
+
+paths_move() {
+	if wait_for "$4" path_moves "$2" "$3"; then
+		ok "$1"
+	else
+		not_ok "$1" "link $2 carried $up bytes up and $down down in half a second"
+	fi
+}
+
+load_forever() { transfer_begin --duration_s=1000 --bytes=1000G --timeout=1000; }
+
+load_is_right() {
+	kill -INT "$stream_pid"
+	ended "$stream_pid" 5
+	check "$1" "not at stream, or not at receive" eval 'wait_for 5 came_right stream ".flows[0].receive" && wait_for 5 came_right receive .received'
+}
+
+# It was cut short, so there is no report; but wrong bytes are found as they come.
+came_right() {
+	grep '^{' "$dir/$1.log" | tail -n 1 | jq -e "$2 | .bytes > 1000000 and .first_wrong_offset == null" >/dev/null
+}

@@ -13,7 +13,7 @@ no_repeats() {
 	local daemon
 	for daemon in tx rx; do
 		equal "$1: $daemon sent no byte twice on the metered path" \
-			"$(path_total $daemon 2 copied_bytes) $(path_total $daemon 2 repeated_bytes)" "0 0"
+			"$(path_stat $daemon 2 copied_bytes) $(path_stat $daemon 2 repeated_bytes)" "0 0"
 	done
 }
 
@@ -30,7 +30,7 @@ paths_start
 load_serve
 for daemon in tx rx; do
 	equal "$daemon knows the budgets of both paths" \
-		"$(path_total $daemon 1 reinject_percent) $(path_total $daemon 2 reinject_percent)" "100 0"
+		"$(path_stat $daemon 1 reinject_percent) $(path_stat $daemon 2 reinject_percent)" "100 0"
 done
 
 # ---- small flows, and one that is not -----------------------------------------------------------------------------
@@ -44,9 +44,9 @@ transfer_begin --bytes=6M
 requests 40 1000
 transfer_is_whole "a transfer both ways, small flows beside it"
 for daemon in tx rx; do
-	at_least "$daemon used both paths" "$(path_total $daemon 2 bytes_out)" 1000000
-	at_least "$daemon copied small flows' frames on the first path" "$(path_total $daemon 1 copied_bytes)" 1000
-	at_least "$daemon had copies refused on the metered one" "$(path_total $daemon 2 refused_bytes)" 1000
+	at_least "$daemon used both paths" "$(path_stat $daemon 2 bytes_out)" 1000000
+	at_least "$daemon copied small flows' frames on the first path" "$(path_stat $daemon 1 copied_bytes)" 1000
+	at_least "$daemon had copies refused on the metered one" "$(path_stat $daemon 2 refused_bytes)" 1000
 done
 no_repeats "under loss"
 
@@ -59,7 +59,7 @@ if transfer_at 2000000; then
 fi
 transfer_is_whole "the first path goes silent in mid-transfer"
 at_least "what it carried was sent again" \
-	"$(($(path_total tx 2 reinjected_bytes) + $(path_total rx 2 reinjected_bytes)))" 1000
+	"$(($(path_stat tx 2 reinjected_bytes) + $(path_stat rx 2 reinjected_bytes)))" 1000
 no_repeats "after that"
 check "both daemons live" "one has gone" eval 'alive tx && alive rx'
 pair_stop
