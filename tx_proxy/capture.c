@@ -136,6 +136,7 @@ static const char *what_is_scarce(const struct capture *capture)
 static const char *why_direct(const struct capture *capture, const struct syn *syn, enum log_level *level)
 {
 	const char *scarce;
+	uint32_t waiting = 0;
 
 	*level = LOG_LEVEL_DEBUG;
 	if (conf_nets_contain(&capture->conf->capture.bypass, &syn->dst))
@@ -147,10 +148,12 @@ static const char *why_direct(const struct capture *capture, const struct syn *s
 		*level = LOG_LEVEL_WARN;
 		return scarce;
 	}
-	/* Early ones have no flow yet that the session could count. */
+	/* Early ones have no flow yet that the session could count, but have been promised one. */
 	if (capture->table.count >= capture->conf->limits.flows)
 		return "flows_limit";
-	if (!session_can_open(capture->session))
+	if (capture->conf->capture.open == CONF_OPEN_EARLY)
+		waiting = capture->captured.count;
+	if (!session_can_open_after(capture->session, waiting))
 		return "session_not_ready";
 	return NULL;
 }

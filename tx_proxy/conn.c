@@ -122,6 +122,7 @@ void conn_list_append(struct conn_list *list, struct conn *conn, uint64_t now_us
 	conn->prev = list->last;
 	*(list->last ? &list->last->next : &list->first) = conn;
 	list->last = conn;
+	list->count++;
 }
 
 void conn_list_remove(struct conn_list *list, struct conn *conn)
@@ -129,4 +130,5 @@ void conn_list_remove(struct conn_list *list, struct conn *conn)
 	*(conn->prev ? &conn->prev->next : &list->first) = conn->next;
 	*(conn->next ? &conn->next->prev : &list->last) = conn->prev;
 	conn->next = conn->prev = NULL;
+	list->count--;
 }

@@ -28,6 +28,7 @@ struct conn {
 
 struct conn_list {
 	struct conn *first, *last;
+	uint32_t count;
 };
 
 struct conn_table {

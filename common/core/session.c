@@ -139,7 +139,7 @@ static void grow_hash(struct session *session)
 
 struct flow *session_add_flow(struct session *session, uint32_t id, const struct syn *syn, enum flow_state state)
 {
-	if (session->flow_count >= session->config.limits.flows || !window_admits(session))
+	if (session->flow_count >= session->config.limits.flows || !window_admits(session, 1))
 		return NULL;
 	if (chain_is_full(session, id))
 		return NULL;
@@ -548,9 +548,15 @@ static bool any_stripe_works(const struct session *session)
 
 bool session_can_open(const struct session *session)
 {
+	return session_can_open_after(session, 0);
+}
+
+bool session_can_open_after(const struct session *session, uint32_t waiting)
+{
 	return session->config.role == SESSION_CLIENT && any_stripe_works(session) && !session->goaway_heard &&
 	       !session->goaway_sent && time_far_end_answers(session) &&
-	       session->flow_count < session->config.limits.flows && window_admits(session);
+	       (uint64_t)session->flow_count + waiting < session->config.limits.flows &&
+	       window_admits(session, waiting + 1);
 }
 
 void session_goaway(struct session *session, uint64_t now_us)

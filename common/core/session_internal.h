@@ -167,7 +167,7 @@ void flow_leave_turn(struct flow *flow);
 
 /* --- session_window.c */
 void window_start(struct flow *flow);
-bool window_admits(const struct session *session);
+bool window_admits(const struct session *session, uint32_t count); /* so many flows more */
 /* After bytes arrived or were consumed: moves the edge where memory allows, and sees to it that an ack goes out. */
 void window_update(struct flow *flow);
 void window_release(struct flow *flow); /* gives its promise back */
