@@ -290,6 +290,8 @@ static struct stripe *add_stripe(struct session *session, const struct hello *he
 	stripe->id = ++session->last_stripe_id;
 	stripe->path = hello->path;
 	stripe->index = hello->index;
+	if (!session->paths[hello->path].quota_bytes)
+		session->paths[hello->path].quota_bytes = QUOTA_START_BYTES;
 	stripe->express = output_is_express(hello->index, hello->stripes);
 	stripe->backup = hello->backup;
 	stripe->pool = &session->egress_pool;

@@ -9,7 +9,9 @@
 
 enum {
 	UNKNOWN_US = 50000, /* nothing was measured: as long as a round trip of twice that */
-	SAMPLES_FEW = 64    /* so many do not tell yet what losses cost */
+	FORGET_US = 100000, /* without a measurement for so much longer than one takes, the last ones fade */
+	SAMPLES_FEW = 64,   /* so many do not tell yet what losses cost */
+	QUOTA_MIN_BYTES = 16384
 };
 
 void delivery_time(struct stripe *stripe)
@@ -21,9 +23,10 @@ void delivery_time(struct stripe *stripe)
 	stripe->timed_us = stripe->session->now_us;
 }
 
-static void add_sample(struct path *path, uint64_t sample_us)
+static void add_sample(struct path *path, uint64_t sample_us, uint64_t now_us)
 {
 	path->samples++;
+	path->sample_us = now_us;
 	if (!path->delivery_us) {
 		path->delivery_us = sample_us + 1;
 		path->deviation_us = sample_us / 2;
@@ -35,13 +38,32 @@ static void add_sample(struct path *path, uint64_t sample_us)
 	path->delivery_us = (7 * path->delivery_us + sample_us) / 8 + 1;
 }
 
-void delivery_learn(struct stripe *stripe)
+/* A path that is not the best gets no more than it can carry without a queue of its own making, since whatever is in
+ * that queue was put there too soon: the quota grows by what arrives while the round trip is short, and falls by a
+ * quarter once a round trip while it is long. */
+static void adapt_quota(struct path *path, const struct stripe *stripe, uint64_t arrived_bytes)
+{
+	const struct stripe_info *info = &stripe->info;
+	uint64_t now_us = stripe->session->now_us;
+	if (info->srtt_us < info->rtt_min_us * 2 && path->under_way_bytes > path->quota_bytes / 2)
+		path->quota_bytes += arrived_bytes;
+	if (info->srtt_us < info->rtt_min_us * 3 || now_us - path->cut_us < info->srtt_us)
+		return;
+	path->cut_us = now_us;
+	path->quota_bytes = path->quota_bytes * 3 / 4;
+	if (path->quota_bytes < QUOTA_MIN_BYTES)
+		path->quota_bytes = QUOTA_MIN_BYTES;
+}
+
+void delivery_learn(struct stripe *stripe, uint64_t arrived_bytes)
 {
 	const struct session *session = stripe->session;
+	if (arrived_bytes)
+		adapt_quota(&stripe->session->paths[stripe->path], stripe, arrived_bytes);
 	if (!stripe->timed_us || stripe->info.arrived_bytes < stripe->timed_position)
 		return;
 	uint64_t took_us = session->now_us - stripe->timed_us, back_us = stripe->info.rtt_min_us / 2;
-	add_sample(&stripe->session->paths[stripe->path], took_us > back_us ? took_us - back_us : 0);
+	add_sample(&stripe->session->paths[stripe->path], took_us > back_us ? took_us - back_us : 0, session->now_us);
 	stripe->timed_us = 0;
 }
 
@@ -54,30 +76,62 @@ static uint64_t at_least_us(const struct stripe *stripe)
 	return stripe->timed_us ? stripe->session->now_us - stripe->timed_us : 0;
 }
 
+/* A path that is thought too slow is not used, and so would never show that it has become better: what is known of it
+ * fades, until it is tried again. */
+static void forget(struct path *path, uint64_t rtt_us, uint64_t now_us)
+{
+	if (!path->delivery_us || now_us - path->sample_us < path->expected_us + FORGET_US)
+		return;
+	path->sample_us = now_us;
+	path->deviation_us = path->deviation_us * 3 / 4;
+	if (path->delivery_us > rtt_us)
+		path->delivery_us = path->delivery_us * 7 / 8;
+}
+
+/* What is known of a path's stripes, taken together. */
+struct together {
+	uint64_t least_us; /* of at_least_us */
+	uint64_t rtt_us;   /* shortest round trip; UINT64_MAX: no stripe is up */
+	uint64_t rate_Bps;
+};
+
+static void add_stripe(struct together *sum, struct path *path, const struct stripe *stripe)
+{
+	uint64_t us = at_least_us(stripe);
+	sum->least_us = us < sum->least_us ? us : sum->least_us;
+	sum->rtt_us = stripe->info.rtt_min_us < sum->rtt_us ? stripe->info.rtt_min_us : sum->rtt_us;
+	sum->rate_Bps += stripe_rate_Bps(&stripe->info);
+	path->under_way_bytes += stripe_position(stripe) - stripe->info.arrived_bytes;
+}
+
+static void look(struct path *path, const struct together *sum, uint64_t now_us)
+{
+	forget(path, sum->rtt_us, now_us);
+	uint64_t risk_us = 2 * path->deviation_us;
+	/* A repair takes a round trip. */
+	if (path->samples < SAMPLES_FEW && risk_us < sum->rtt_us)
+		risk_us = sum->rtt_us;
+	path->expected_us = path->delivery_us + risk_us;
+	/* Little's law: what is under way is a round trip's worth, queues included, and half of the shortest is the
+	 * way back. */
+	uint64_t queue_us = sum->rate_Bps ? path->under_way_bytes * 1000000 / sum->rate_Bps : 0;
+	uint64_t now_least_us = queue_us > sum->least_us + sum->rtt_us / 2 ? queue_us - sum->rtt_us / 2 : sum->least_us;
+	path->now_us = now_least_us > path->expected_us ? now_least_us : path->expected_us;
+}
+
 void delivery_look(struct session *session)
 {
-	uint64_t least_us[SESSION_PATHS_MAX], rtt_us[SESSION_PATHS_MAX];
-	for (unsigned i = 0; i < SESSION_PATHS_MAX; i++)
-		least_us[i] = rtt_us[i] = UINT64_MAX;
-	for (const struct stripe *stripe = session->stripes; stripe; stripe = stripe->next) {
-		unsigned i = stripe->path;
-		if (stripe->state != STRIPE_UP)
-			continue;
-		uint64_t us = at_least_us(stripe);
-		least_us[i] = us < least_us[i] ? us : least_us[i];
-		rtt_us[i] = stripe->info.rtt_min_us < rtt_us[i] ? stripe->info.rtt_min_us : rtt_us[i];
-	}
+	struct together sums[SESSION_PATHS_MAX];
 	for (unsigned i = 0; i < SESSION_PATHS_MAX; i++) {
-		struct path *path = &session->paths[i];
-		if (least_us[i] == UINT64_MAX)
-			continue;
-		/* A repair takes a round trip. */
-		uint64_t risk_us = 2 * path->deviation_us;
-		if (path->samples < SAMPLES_FEW && risk_us < rtt_us[i])
-			risk_us = rtt_us[i];
-		path->expected_us = path->delivery_us + risk_us;
-		path->now_us = least_us[i] > path->expected_us ? least_us[i] : path->expected_us;
+		sums[i] = (struct together){.least_us = UINT64_MAX, .rtt_us = UINT64_MAX};
+		session->paths[i].under_way_bytes = 0;
 	}
+	for (const struct stripe *stripe = session->stripes; stripe; stripe = stripe->next)
+		if (stripe->state == STRIPE_UP)
+			add_stripe(&sums[stripe->path], &session->paths[stripe->path], stripe);
+	for (unsigned i = 0; i < SESSION_PATHS_MAX; i++)
+		if (sums[i].rtt_us != UINT64_MAX)
+			look(&session->paths[i], &sums[i], session->now_us);
 }
 
 uint64_t delivery_least_us(const struct session *session)
@@ -98,17 +152,15 @@ bool delivery_known(const struct session *session, const struct egress_record *r
 	return stripe && stripe->info.arrived_bytes >= record->copy_position;
 }
 
-bool delivery_late(const struct session *session, const struct egress_record *record, uint64_t least_us)
-{
-	const struct stripe *stripe = session_find_stripe(session, record->stripe);
-	if (!stripe || stripe->info.srtt_us < 4 * least_us)
-		return false;
-	return session->now_us > record->due_us + stripe->info.rtt_min_us / 2;
-}
-
 bool delivery_stuck(const struct stripe *stripe)
 {
 	const struct path *path = &stripe->session->paths[stripe->path];
 	uint64_t most_us = path->expected_us + stripe->info.rtt_min_us / 2;
 	return stripe->timed_us && stripe->session->now_us - stripe->timed_us > most_us;
+}
+
+bool delivery_full(const struct stripe *stripe)
+{
+	const struct path *path = &stripe->session->paths[stripe->path];
+	return path->under_way_bytes >= path->quota_bytes;
 }

@@ -38,11 +38,13 @@ enum {
 	WINDOW_MAX = 1 << 30,
 	SEEN_IDS = 65536, /* flow ids remembered as used, below the highest */
 	REPLIES_MAX = 1024,
-	HASH_START = 256,       /* buckets */
-	CHAIN_MAX = 64,         /* flows in one */
-	REINJECT_PER_TICK = 32, /* records of one flow */
-	RATE_US = 100000,       /* a flow's rate is measured over so long */
-	AHEAD_KEPT_US = 1000000 /* what a slow path asked to be there for it is kept so long */
+	HASH_START = 256,          /* buckets */
+	CHAIN_MAX = 64,            /* flows in one */
+	REINJECT_PER_TICK = 32,    /* records of one flow */
+	QUOTA_START_BYTES = 65536, /* of a path that is not the best */
+	SLOW_PATH = 4,             /* a path is slow whose RTT is so many times what the best takes to deliver */
+	RATE_US = 100000,          /* a flow's rate is measured over so long */
+	AHEAD_KEPT_US = 1000000    /* what a slow path asked to be there for it is kept so long */
 };
 
 enum { TURN_NONE, TURN_EXPRESS, TURN_BULK, TURN_REPEAT, TURN_LISTS };
@@ -82,6 +84,10 @@ struct path {
 	 * known */
 	uint64_t delivery_us, deviation_us;
 	uint32_t samples;
+	uint64_t sample_us;       /* when the last was taken, or what they tell faded */
+	uint64_t under_way_bytes; /* in outputs, sockets and on the way */
+	uint64_t quota_bytes,
+	        cut_us; /* as much of these as it may have when it is not the best path, and when that was lowered */
 	uint64_t expected_us; /* within what time a frame arrives, but for rare ones */
 	uint64_t now_us;      /* the same, or as long as all stripes have waited by now */
 };
@@ -186,8 +192,8 @@ bool output_is_express(unsigned index, unsigned stripes);
 /* --- session_delivery.c */
 /* A frame was put in: it is timed, unless another is or the stripe is stale. */
 void delivery_time(struct stripe *stripe);
-/* The stripe's info is new. */
-void delivery_learn(struct stripe *stripe);
+/* The stripe's info is new: so many bytes more have arrived. */
+void delivery_learn(struct stripe *stripe, uint64_t arrived_bytes);
 /* Brings expected_us of all paths up to date. */
 void delivery_look(struct session *session);
 /* expected_us of the best path. */
@@ -196,8 +202,8 @@ uint64_t delivery_least_us(const struct session *session);
 bool delivery_known(const struct session *session, const struct egress_record *record);
 /* Whether what is being timed on the stripe is late. */
 bool delivery_stuck(const struct stripe *stripe);
-/* Whether the record, put on a path that is later than the best, is later than was expected of that. */
-bool delivery_late(const struct session *session, const struct egress_record *record, uint64_t least_us);
+/* Whether the stripe's path has its quota under way. */
+bool delivery_full(const struct stripe *stripe);
 
 /* --- session_stats.c */
 void stats_add_traffic(struct stripe_traffic *sum, const struct stripe_traffic *more);

@@ -44,15 +44,6 @@ uint32_t output_frame(struct stripe *stripe, const struct frame *f)
 
 /* --- The stripes of this run --------------------------------------------------------------------------------------*/
 
-/* What the stripe could do. */
-static uint64_t rate_of(const struct stripe_info *info)
-{
-	if (!info->app_limited || !info->srtt_us)
-		return info->rate_Bps;
-	uint64_t window_Bps = (uint64_t)info->cwnd_bytes * 1000000 / info->srtt_us;
-	return window_Bps > info->rate_Bps ? window_Bps : info->rate_Bps;
-}
-
 void run_look_at(struct run *run, size_t i)
 {
 	const struct stripe *stripe = run->stripes[i];
@@ -61,10 +52,10 @@ void run_look_at(struct run *run, size_t i)
 	        .express = stripe->express,
 	        .backup = stripe->backup,
 	        .in_recovery = stripe->info.in_recovery,
-	        .held_up = delivery_stuck(stripe),
+	        .held_up = delivery_full(stripe) || delivery_stuck(stripe),
 	        .srtt_us = stripe->info.srtt_us,
 	        .path_us = run->session->paths[stripe->path].now_us,
-	        .rate_Bps = rate_of(&stripe->info),
+	        .rate_Bps = stripe_rate_Bps(&stripe->info),
 	        .backlog_bytes = stripe_backlog_bytes(stripe),
 	        .room_bytes = stripe->room_bytes >= ROOM_MIN && stripe_output_fits(stripe, 8) ? stripe->room_bytes : 0,
 	};
@@ -99,6 +90,8 @@ void session_stripe_info(struct stripe *stripe, const struct stripe_info *info, 
 	bool progress = acked || (!info->in_flight_bytes && !info->notsent_bytes);
 
 	session->now_us = now_us;
+	uint64_t arrived_bytes =
+	        info->arrived_bytes > old->arrived_bytes ? info->arrived_bytes - old->arrived_bytes : 0;
 	if (info->sent_segments >= old->sent_segments && info->lost_segments >= old->lost_segments) {
 		session->loss_sent += info->sent_segments - old->sent_segments;
 		session->loss_lost += info->lost_segments - old->lost_segments;
@@ -112,7 +105,7 @@ void session_stripe_info(struct stripe *stripe, const struct stripe_info *info, 
 	stripe->room_bytes = room_bytes;
 	if (acked)
 		path_progress(stripe);
-	delivery_learn(stripe);
+	delivery_learn(stripe, arrived_bytes);
 	if (progress)
 		stripe->progress_us = now_us;
 	if (progress && stripe->state == STRIPE_STALE)
@@ -140,6 +133,7 @@ static void put_frame(struct run *run, int index, const struct flow *flow, const
 	uint32_t total = head_len + f->payload_len;
 	stripe->room_bytes -= stripe->room_bytes < total ? stripe->room_bytes : total;
 	run_account(run, (size_t)index, sending, total);
+	run->session->paths[stripe->path].under_way_bytes += total;
 	run_look_at(run, (size_t)index);
 	delivery_time(stripe);
 	if (record && sending == SENDING_COPY)
@@ -363,6 +357,8 @@ void run_put_data(struct run *run, int index, const struct flow *flow, const str
                   enum sending sending)
 {
 	uint8_t flags = sending == SENDING_COPY ? FRAME_FLAG_COPY : 0;
+	if (sending != SENDING_COPY)
+		piece->record->due_us = run->session->now_us + sched_due_us(&run->choices[index], piece->len);
 	put_frame(run, index, flow,
 	          &(struct frame){.type = FRAME_DATA,
 	                          .flags = (uint8_t)(flags | (piece->fin ? FRAME_FLAG_FIN : 0)),
@@ -421,6 +417,9 @@ static bool take_ahead(struct flow *flow, uint64_t later_us, uint32_t max_len, s
 		return false;
 	uint64_t at = piece->offset + flow->rate_Bps * later_us / 1000000;
 	uint64_t left_bytes = at > e->sent ? at - e->sent : 0;
+	/* Some of the window is for the time that it takes longer. */
+	if (e->sent + left_bytes - e->acked > flow->session->config.limits.flow_window_bytes * 3 / 4)
+		return false;
 	if (egress_sendable(e) < left_bytes + max_len) {
 		e->ahead_bytes = left_bytes + max_len;
 		flow->ahead_us = now_us;
@@ -478,10 +477,8 @@ static enum outcome send_piece(struct run *run, struct flow *flow, enum sched_cl
 	again = piece.record && piece.record->sent_us; /* it may be another piece now */
 	if (!piece.record)
 		egress_next_new(&flow->egress, max_len, &piece);
-	uint64_t due_us = session->now_us + sched_due_us(&run->choices[index], piece.len);
 	if (egress_sent(&flow->egress, &piece, run->stripes[index]->id, session->now_us))
 		return OUTCOME_STUCK;
-	piece.record->due_us = due_us;
 	run_put_data(run, index, flow, &piece, again ? SENDING_AGAIN : SENDING_NEW);
 	flow_offer_room(flow);
 	if (!again)

@@ -161,22 +161,40 @@ static void repeat_question(struct flow *flow)
 		flow_finish(flow, flow->reason);
 }
 
-/* What was put ahead of its turn on a slow path should have come before it is needed. What has not is repeated, up to
- * where bytes are left that were never sent. */
+/* Whether the record, which has not arrived as far as is known, is to be repeated. One that was put on a slow path,
+ * ahead of its turn, should have come by now: that the first missing one has not is known from the data ack, which
+ * comes back on the best path; what is behind it on its stripe, or on another that is stuck, has not either; of all
+ * others the slow path's own acknowledgements would have told. On a path that is not slow a repair comes as soon as a
+ * repetition would, unless it takes much longer than such things do. */
+static bool is_late(const struct egress_record *record, const struct stripe *stripe, uint64_t now_us, uint64_t least_us,
+                    bool missing)
+{
+	const struct stripe_info *info = &stripe->info;
+	if (info->srtt_us < SLOW_PATH * least_us)
+		return missing && now_us > record->due_us + (record->due_us - record->sent_us) + info->srtt_us;
+	if (missing)
+		return now_us > record->due_us + least_us;
+	return delivery_stuck(stripe) || now_us > record->due_us + info->rtt_min_us / 2;
+}
+
+/* Repeats what is late of what will be needed soon, before anything new. */
 static void repeat_late(struct flow *flow)
 {
 	struct session *session = flow->session;
 	struct egress *e = &flow->egress;
 	uint64_t least_us = delivery_least_us(session);
-	uint32_t left = REINJECT_PER_TICK;
-	for (uint32_t i = 0; i < e->record_count && left; i++) {
+	uint64_t soon = e->acked + flow->rate_Bps * 2 * least_us / 1000000;
+	uint32_t missing = 0;
+	for (uint32_t i = 0; i < e->record_count; i++) {
 		struct egress_record *record = egress_record_at(e, i);
-		if (!record->stripe)
+		const struct stripe *stripe = record->stripe ? session_find_stripe(session, record->stripe) : NULL;
+		if (record->offset > soon)
 			break;
-		if (record->reinjected || record->repeat || delivery_known(session, record))
+		if (!stripe || record->reinjected || record->repeat || delivery_known(session, record))
 			continue;
-		left--;
-		if (!delivery_late(session, record, least_us))
+		if (record->offset <= e->acked)
+			missing = record->stripe;
+		if (!is_late(record, stripe, session->now_us, least_us, record->stripe == missing))
 			continue;
 		egress_mark_repeat(e, record);
 		flow->held_up = true;

@@ -13,6 +13,14 @@ uint32_t stripe_lowat_bytes(uint64_t pacing_Bps)
 	return bytes < LOWAT_MAX_BYTES ? (uint32_t)bytes : LOWAT_MAX_BYTES;
 }
 
+uint64_t stripe_rate_Bps(const struct stripe_info *info)
+{
+	if (!info->app_limited || !info->srtt_us)
+		return info->rate_Bps;
+	uint64_t window_Bps = (uint64_t)info->cwnd_bytes * 1000000 / info->srtt_us;
+	return window_Bps > info->rate_Bps ? window_Bps : info->rate_Bps;
+}
+
 uint64_t stripe_position(const struct stripe *stripe)
 {
 	return stripe->traffic.bytes_out + stripe->output_bytes;

@@ -85,6 +85,8 @@ struct stripe {
 	struct stripe_traffic traffic;
 };
 
+/* What the connection could do, bytes per second; 0: not known. */
+uint64_t stripe_rate_Bps(const struct stripe_info *info);
 /* Where the output ends, counted in bytes from its start. */
 uint64_t stripe_position(const struct stripe *stripe);
 /* Bytes waiting in the ring and the kernel that were not sent yet. */
