@@ -20,6 +20,18 @@
 #include "frame.h"
 #include "ingress.h"
 
+/* Lists of the session's that a flow may be in. */
+enum {
+	LINK_BUSY,    /* it waits for the other side: looked at in each tick */
+	LINK_STARVED, /* it waits for memory for the application's bytes */
+	FLOW_LINKS
+};
+
+struct flow_link {
+	struct flow *next, *prev;
+	bool in;
+};
+
 enum flow_state { FLOW_OPENING, FLOW_CONNECTING, FLOW_REFUSED, FLOW_OPEN, FLOW_RESETTING, FLOW_ENDED };
 
 struct session;
@@ -27,6 +39,7 @@ struct session;
 struct flow {
 	struct session *session;
 	struct flow *hash_next;
+	struct flow_link links[FLOW_LINKS];
 	void *user; /* the owner's; NULL: it has gone */
 	uint32_t id;
 	enum flow_state state;

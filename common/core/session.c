@@ -41,6 +41,8 @@ static void free_flow(struct flow *flow)
 	struct session *session = flow->session;
 	session_drop_control(flow, 0xff);
 	flow_leave_turn(flow);
+	session_unlink(flow, LINK_BUSY);
+	session_unlink(flow, LINK_STARVED);
 	window_release(flow);
 	egress_fini(&flow->egress);
 	ingress_fini(&flow->ingress);
@@ -519,12 +521,12 @@ static void wake_starved(struct session *session)
 	size_t taken = session->egress_pool.used + session->flow_count;
 	bool less = taken < session->starved_at;
 	session->starved_at = taken;
-	if (!session->egress_starved || !less)
-		return;
-	session->egress_starved = false;
-	for (uint32_t i = 0; i < session->hash_size; i++)
-		for (struct flow *flow = session->hash[i]; flow; flow = flow->hash_next)
-			flow_offer_room(flow);
+	struct flow_list *starved = &session->linked[LINK_STARVED];
+	for (uint32_t left = less ? starved->count : 0; left; left--) {
+		struct flow *flow = starved->first;
+		session_unlink(flow, LINK_STARVED);
+		flow_offer_room(flow); /* back to the end, if there is still none */
+	}
 }
 
 void session_run(struct session *session, uint64_t now_us)

@@ -16,7 +16,43 @@ struct flow *session_open(struct session *session, const struct syn *syn, void *
 	session->last_flow_id++;
 	flow->user = user;
 	session_add_control(flow, FLOW_CONTROL_OPEN);
+	session_link(flow, LINK_BUSY);
 	return flow;
+}
+
+/* --- Lists --------------------------------------------------------------------------------------------------------*/
+
+void session_link(struct flow *flow, unsigned which)
+{
+	struct flow_list *list = &flow->session->linked[which];
+	struct flow_link *link = &flow->links[which];
+	if (link->in)
+		return;
+	*link = (struct flow_link){.prev = list->last, .in = true};
+	if (list->last)
+		list->last->links[which].next = flow;
+	else
+		list->first = flow;
+	list->last = flow;
+	list->count++;
+}
+
+void session_unlink(struct flow *flow, unsigned which)
+{
+	struct flow_list *list = &flow->session->linked[which];
+	struct flow_link *link = &flow->links[which];
+	if (!link->in)
+		return;
+	if (link->prev)
+		link->prev->links[which].next = link->next;
+	else
+		list->first = link->next;
+	if (link->next)
+		link->next->links[which].prev = link->prev;
+	else
+		list->last = link->prev;
+	list->count--;
+	link->in = false;
 }
 
 /* --- Turns --------------------------------------------------------------------------------------------------------*/
@@ -54,6 +90,8 @@ void flow_update_turn(struct flow *flow)
 		want = flow->express_bytes > 0 ? TURN_EXPRESS : TURN_BULK;
 	else if (may_send_data(flow) && flow->egress.repeats)
 		want = TURN_REPEAT;
+	if (want != TURN_NONE)
+		session_link(flow, LINK_BUSY);
 	if (want == flow->turn_list)
 		return;
 	flow_leave_turn(flow);
@@ -81,6 +119,8 @@ void flow_finish(struct flow *flow, enum reset_reason reason)
 	if (flow->state == FLOW_ENDED)
 		return;
 	flow_leave_turn(flow);
+	session_unlink(flow, LINK_BUSY);
+	session_unlink(flow, LINK_STARVED);
 	session_drop_control(flow, 0xff);
 	window_release(flow);
 	egress_fini(&flow->egress);
@@ -117,6 +157,7 @@ static void start_resetting(struct flow *flow, enum reset_reason reason)
 	carry_nothing(flow, FLOW_RESETTING);
 	flow->asked_us = 0;
 	flow->reason = reason;
+	session_link(flow, LINK_BUSY);
 	session_add_control(flow, FLOW_CONTROL_RESET);
 }
 
@@ -194,7 +235,7 @@ unsigned flow_reserve(struct flow *flow, size_t len, struct iovec *slices, unsig
 		size_t allowed = pool_bytes(flow);
 		count = egress_reserve(&flow->egress, len < allowed ? len : allowed, slices, max);
 		if (count <= 0)
-			flow->session->egress_starved = true;
+			session_link(flow, LINK_STARVED);
 	}
 	if (count <= 0)
 		flow->app_waits = true;
@@ -219,7 +260,7 @@ void flow_offer_room(struct flow *flow)
 	if (pool_bytes(flow))
 		session_add_event(flow, FLOW_EVENT_WRITABLE);
 	else
-		flow->session->egress_starved = true;
+		session_link(flow, LINK_STARVED);
 }
 
 void flow_commit(struct flow *flow, size_t len)

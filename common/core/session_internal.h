@@ -8,7 +8,8 @@
  *   session_repeat.c  copies and repetitions, within budgets
  *   session_path.c    paths that fall silent
  *   session_time.c    liveness, stale stripes, reinjection of what is held up, timeouts
- *   session_delivery.c    how long paths take to deliver
+ *   session_delivery.c  how long paths take to deliver
+ *   session_late.c    what of a flow is late, and goes again
  *   session_stats.c   figures for statistics
  */
 #ifndef PAIR_CORE_SESSION_INTERNAL_H
@@ -40,7 +41,7 @@ enum {
 	REPLIES_MAX = 1024,
 	HASH_START = 256,          /* buckets */
 	CHAIN_MAX = 64,            /* flows in one */
-	REINJECT_PER_TICK = 32,    /* records of one flow */
+	REPEATS_PER_TICK = 32,     /* records of one flow */
 	QUOTA_START_BYTES = 65536, /* of a path that is not the best */
 	SLOW_PATH = 4,             /* a path is slow whose RTT is so many times what the best takes to deliver */
 	RATE_US = 100000,          /* a flow's rate is measured over so long */
@@ -114,10 +115,10 @@ struct session {
 
 	struct page_pool egress_pool, ingress_pool;
 	uint64_t promised_bytes; /* of the ingress pool; ≤ its size */
-	bool egress_starved;     /* some flow waits for memory for the application's bytes */
 	size_t starved_at;       /* pages in use and held back when that was last looked at */
 
-	struct flow_list turns[TURN_LISTS]; /* linked by turn_next/turn_prev */
+	struct flow_list turns[TURN_LISTS];  /* linked by turn_next/turn_prev */
+	struct flow_list linked[FLOW_LINKS]; /* linked by links[] */
 	struct flow *control_first, *control_last;
 	struct flow *event_first, *event_last;
 	struct flow *ack_first, *ack_last; /* in order of ack_due_us */
@@ -159,6 +160,9 @@ void session_send_elsewhere(const struct stripe *stripe, bool lives);
 void session_set_stripe_state(struct stripe *stripe, enum stripe_state state);
 
 /* --- session_flow.c */
+/* Puts the flow into one of session->linked, if it is not there, or out of it. */
+void session_link(struct flow *flow, unsigned which);
+void session_unlink(struct flow *flow, unsigned which);
 /* The flow has ended: its owner is told (unless gone), what it holds is freed with the next session_run. */
 void flow_finish(struct flow *flow, enum reset_reason reason);
 /* Ends the flow in order once both directions are through. */
@@ -204,6 +208,16 @@ bool delivery_known(const struct session *session, const struct egress_record *r
 bool delivery_stuck(const struct stripe *stripe);
 /* Whether the stripe's path has its quota under way. */
 bool delivery_full(const struct stripe *stripe);
+
+/* --- session_late.c */
+/* What a tick has found out of all stripes together. */
+struct tick {
+	uint64_t least_us;      /* delivery_least_us */
+	uint64_t best_after_us; /* the soonest that any stripe would certainly get a record across */
+};
+void late_look(const struct session *session, struct tick *tick);
+/* For a flow with something under way, once a tick. */
+void late_check(struct flow *flow, const struct tick *tick);
 
 /* --- session_stats.c */
 void stats_add_traffic(struct stripe_traffic *sum, const struct stripe_traffic *more);

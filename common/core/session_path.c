@@ -5,10 +5,10 @@
  *       ▲                                                             │          │
  *       └──────────────────── with the first ack ─────────────────────┴────── SILENT
  *
- * QUIET comes early and may well be wrong (a radio link's pause). It keeps new data off the path, and what is on its way
- * there begins to go again elsewhere; what has not gone when the path is back need not (session_out.c). So a pause costs
- * no more than what the other paths carry meanwhile. SILENT takes all stripes of the path that carry something for
- * stale. Neither means anything where no other path could take over.
+ * QUIET comes early and may well be wrong (a radio link's pause). It keeps new data off the path, and what is on its
+ * way there begins to go again elsewhere; what has not gone when the path is back need not (session_out.c). So a pause
+ * costs no more than what the other paths carry meanwhile. SILENT takes all stripes of the path that carry something
+ * for stale. Neither means anything where no other path could take over.
  *
  * Both look at what is sent, not at what comes: a path may be dead in one direction only.
  */

@@ -1,4 +1,4 @@
-/* Liveness, stale stripes, reinjection of what is held up, timeouts. Every limit comes from a measured RTT, with a
+/* Liveness, stale stripes, timeouts. Every limit comes from a measured RTT, with a
  * floor. */
 #include "session_internal.h"
 
@@ -83,68 +83,6 @@ static uint64_t ping_interval_us(const struct session *session, const struct pat
 
 /* --- Flows --------------------------------------------------------------------------------------------------------*/
 
-/* How long a record may be under way before another stripe could have brought it sooner: its stripe's RTT, one more for
- * a repair, and the time its backlog takes. */
-static uint64_t held_up_after_us(const struct session *session, uint32_t stripe_id)
-{
-	const struct stripe *stripe = session_find_stripe(session, stripe_id);
-	if (!stripe || !stripe->info.srtt_us)
-		return STALE_MIN_US;
-	uint64_t us = 2 * (uint64_t)stripe->info.srtt_us + 2 * ACK_DELAY_US;
-	if (stripe->info.rate_Bps)
-		us += stripe_backlog_bytes(stripe) * 1000000 / stripe->info.rate_Bps;
-	return us;
-}
-
-/* The soonest that any working stripe would get a record across. */
-static uint64_t best_after_us(const struct session *session)
-{
-	uint64_t best_us = UINT64_MAX;
-	for (const struct stripe *stripe = session->stripes; stripe; stripe = stripe->next)
-		if (stripe->state == STRIPE_UP && held_up_after_us(session, stripe->id) < best_us)
-			best_us = held_up_after_us(session, stripe->id);
-	return best_us;
-}
-
-/* Opportunistic reinjection (Raiciu et al., NSDI 2012): when the flow has nothing new to send, what holds it up goes
- * again on another stripe. Each record once. With a full window that is whatever a better stripe would have brought by
- * now; at the end of what there is to send, only what its own stripe should have brought. */
-static void reinject_held_up(struct flow *flow)
-{
-	struct session *session = flow->session;
-	struct egress *e = &flow->egress;
-	if (egress_sendable(e) || e->lost || session->stripes_up < 2)
-		return;
-	bool window_full = e->end > e->sent;
-	/* An application that pauses for less than an RTT is no tail. */
-	if (!window_full && session->now_us - egress_record_at(e, e->record_count - 1)->sent_us < max_srtt_us(session))
-		return;
-	uint64_t best_us = window_full ? best_after_us(session) : 0;
-	for (uint32_t i = 0; i < e->record_count && i < REINJECT_PER_TICK; i++) {
-		struct egress_record *record = egress_record_at(e, i);
-		if (record->reinjected || record->copy_stripe || delivery_known(session, record))
-			continue;
-		uint64_t after_us = window_full ? best_us : held_up_after_us(session, record->stripe);
-		if (session->now_us - record->sent_us < after_us)
-			continue;
-		egress_mark_repeat(e, record);
-	}
-	flow_update_turn(flow);
-}
-
-/* The other side says once that it has everything, and leaves. When that is lost with a stripe of its choice, nothing
- * that is seen here tells: so the oldest record goes again, on whatever stripe, until there is an ack, or GONE. */
-static void repeat_oldest(struct flow *flow)
-{
-	struct egress_record *oldest = egress_record_at(&flow->egress, 0);
-	if (!oldest->stripe ||
-	    flow->session->now_us - oldest->sent_us < REPEAT_US + held_up_after_us(flow->session, oldest->stripe))
-		return;
-	egress_mark_lost(&flow->egress, oldest);
-	oldest->asks = true;
-	flow_update_turn(flow);
-}
-
 /* OPEN and RESET, until they are answered. */
 static void repeat_question(struct flow *flow)
 {
@@ -161,74 +99,16 @@ static void repeat_question(struct flow *flow)
 		flow_finish(flow, flow->reason);
 }
 
-/* Whether the record, which has not arrived as far as is known, is to be repeated. One that was put on a slow path,
- * ahead of its turn, should have come by now: that the first missing one has not is known from the data ack, which
- * comes back on the best path; what is behind it on its stripe, or on another that is stuck, has not either; of all
- * others the slow path's own acknowledgements would have told. On a path that is not slow a repair comes as soon as a
- * repetition would, unless it takes much longer than such things do. */
-static bool is_late(const struct egress_record *record, const struct stripe *stripe, uint64_t now_us, uint64_t least_us,
-                    bool missing)
-{
-	const struct stripe_info *info = &stripe->info;
-	if (info->srtt_us < SLOW_PATH * least_us)
-		return missing && now_us > record->due_us + (record->due_us - record->sent_us) + info->srtt_us;
-	if (missing)
-		return now_us > record->due_us + least_us;
-	return delivery_stuck(stripe) || now_us > record->due_us + info->rtt_min_us / 2;
-}
-
-/* Repeats what is late of what will be needed soon, before anything new. */
-static void repeat_late(struct flow *flow)
-{
-	struct session *session = flow->session;
-	struct egress *e = &flow->egress;
-	uint64_t least_us = delivery_least_us(session);
-	uint64_t soon = e->acked + flow->rate_Bps * 2 * least_us / 1000000;
-	uint32_t missing = 0;
-	for (uint32_t i = 0; i < e->record_count; i++) {
-		struct egress_record *record = egress_record_at(e, i);
-		const struct stripe *stripe = record->stripe ? session_find_stripe(session, record->stripe) : NULL;
-		if (record->offset > soon)
-			break;
-		if (!stripe || record->reinjected || record->repeat || delivery_known(session, record))
-			continue;
-		if (record->offset <= e->acked)
-			missing = record->stripe;
-		if (!is_late(record, stripe, session->now_us, least_us, record->stripe == missing))
-			continue;
-		egress_mark_repeat(e, record);
-		flow->held_up = true;
-	}
-	flow->held_up = flow->held_up && e->repeats;
-}
-
-static void measure_flow(struct flow *flow)
-{
-	uint64_t now_us = flow->session->now_us, took_us = now_us - flow->rate_us;
-	if (took_us < RATE_US)
-		return;
-	uint64_t rate_Bps = flow->rate_bytes * 1000000 / took_us;
-	/* Up fast, down slowly: what was put ahead of its turn too far waits, too near holds up. */
-	flow->rate_Bps =
-	        rate_Bps > flow->rate_Bps ? (flow->rate_Bps + rate_Bps) / 2 : (3 * flow->rate_Bps + rate_Bps) / 4;
-	flow->rate_bytes = 0;
-	flow->rate_us = now_us;
-	if (now_us - flow->ahead_us > AHEAD_KEPT_US)
-		flow->egress.ahead_bytes = 0;
-}
-
-static void check_flow(struct flow *flow)
+static void check_flow(struct flow *flow, const struct tick *tick)
 {
 	bool asks = flow->state == FLOW_OPENING || flow->state == FLOW_RESETTING;
 	flow->session->moving |= flow->egress.record_count || asks;
-	if (asks) {
+	if (asks)
 		repeat_question(flow);
-	} else if (flow->egress.record_count) {
-		measure_flow(flow);
-		repeat_late(flow);
-		reinject_held_up(flow);
-		repeat_oldest(flow);
-	}
+	else if (flow->egress.record_count)
+		late_check(flow, tick);
+	else if (flow->turn_list == TURN_NONE)
+		session_unlink(flow, LINK_BUSY);
 }
 
 /* --- The session --------------------------------------------------------------------------------------------------*/
@@ -292,11 +172,15 @@ void time_run(struct session *session)
 			ping_path(session, i);
 	}
 	delivery_look(session);
-	session->moving = session->egress_starved;
+	session->moving = session->linked[LINK_STARVED].first;
 	session->starved_at = SIZE_MAX;
-	for (uint32_t i = 0; i < session->hash_size; i++)
-		for (struct flow *flow = session->hash[i]; flow; flow = flow->hash_next)
-			check_flow(flow);
+	struct tick tick;
+	late_look(session, &tick);
+	struct flow *next;
+	for (struct flow *flow = session->linked[LINK_BUSY].first; flow; flow = next) {
+		next = flow->links[LINK_BUSY].next;
+		check_flow(flow, &tick);
+	}
 	session->tick_us = session->now_us + TICK_US;
 }
 
