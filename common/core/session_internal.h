@@ -29,6 +29,7 @@ enum {
 	PING_IDLE_US = 5000000,      /* each path is asked at least that often */
 	PING_IDLE_MAX_US = 30000000, /* and each of its stripes at least that often (NAT mappings) */
 	PING_BUSY_US = 500000,       /* while an answer is missing */
+	TRY_AGAIN_US = 2500000,      /* the kernel tries a silent stripe at least that often (sock_prepare_stripe) */
 	ANSWER_MIN_US = 1000000,     /* no sooner is the far end taken for gone */
 	STALE_MIN_US = 300000,       /* no sooner is a stripe taken for stale */
 	LANE_US = 2000000,           /* the express lane stays reserved so long after its last use */

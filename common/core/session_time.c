@@ -142,7 +142,8 @@ void session_expire(struct session *session, uint64_t now_us)
 }
 
 /* When the flows have waited long enough for the other side: since no stripe is up, or since nothing is heard although
- * something must be answered. UINT64_MAX: they do not wait. */
+ * something must be answered; then a silence that ended in time is noticed a little later. UINT64_MAX: they do not
+ * wait. */
 static uint64_t expiry_us(const struct session *session)
 {
 	uint64_t timeout_us = session->config.limits.timeout_us;
@@ -152,7 +153,9 @@ static uint64_t expiry_us(const struct session *session)
 		return session->down_us + timeout_us;
 	if (!session->asked_us)
 		return UINT64_MAX;
-	return session->asked_us + (timeout_us > patience_us(session) ? timeout_us : patience_us(session));
+	if (timeout_us < patience_us(session))
+		timeout_us = patience_us(session);
+	return session->asked_us + timeout_us + TRY_AGAIN_US;
 }
 
 void time_run(struct session *session)
