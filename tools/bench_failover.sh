@@ -130,5 +130,5 @@ failover_row() {
 }
 
 row_failover_bulk() { failover_row 'silent path, one flow' '1.37 1.61' --duration_s=3; }
-row_failover_100() { failover_row "silent path, $failover_flows flows" '1.17 1.43' --bytes=700k --flows="$failover_flows"; }
+row_failover_100() { failover_row "silent path, $failover_flows flows" '2.27 2.93' --bytes=1M --flows="$failover_flows"; }
 row_failover_idle() { failover_row 'silent path, idle session' '-0.1 -1.3 -3.1' --bytes=4M; }

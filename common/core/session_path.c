@@ -17,7 +17,7 @@
 enum {
 	QUIET_MIN_US = 40000,   /* pauses of this length are nothing */
 	QUIET_PAUSES = 3,       /* so many times the longest pause of late */
-	PAUSE_ROUND_TRIPS = 10, /* of so long ago a pause is half forgotten */
+	PAUSE_ROUND_TRIPS = 5,  /* of so long ago a pause is half forgotten */
 	DELAYED_ACK_US = 40000, /* a lone segment's ack may wait so long at the other kernel (TCP_DELACK_MIN) */
 	SILENT_MIN_US = 100000,
 	UNPROVEN_US = 1000000 /* a path that was not heard for so long may have died */
