@@ -228,8 +228,8 @@ void stats_add_traffic(struct stripe_traffic *sum, const struct stripe_traffic *
 void paths_check(struct session *session);
 /* When paths_check must be called at the latest; UINT64_MAX: never. */
 uint64_t paths_next_us(const struct session *session);
-/* Something that the stripe carried was acknowledged; before stripe->progress_us is set. */
-void path_progress(struct stripe *stripe);
+/* Something that the stripe carried was acknowledged since `looked_us`; before stripe->progress_us is set. */
+void path_progress(struct stripe *stripe, uint64_t looked_us);
 /* It was not heard for some time, and there is another: what is put on it now may be lost. */
 bool path_is_unproven(const struct session *session, unsigned index);
 /* Those that get nothing new, because they are not well and another is. */

@@ -100,11 +100,12 @@ void session_stripe_info(struct stripe *stripe, const struct stripe_info *info, 
 			session->loss_lost /= 2;
 		}
 	}
+	uint64_t looked_us = stripe->info_us;
 	stripe->info = *info;
 	stripe->info_us = now_us;
 	stripe->room_bytes = room_bytes;
 	if (acked)
-		path_progress(stripe);
+		path_progress(stripe, looked_us);
 	delivery_learn(stripe, arrived_bytes);
 	if (progress)
 		stripe->progress_us = now_us;

@@ -71,7 +71,8 @@ static void look_out(const struct session *session, unsigned index, struct outlo
 	outlook->quiet_us = QUIET_PAUSES * (uint64_t)path->pause_us;
 	if (outlook->quiet_us < QUIET_MIN_US)
 		outlook->quiet_us = QUIET_MIN_US;
-	if (outlook->quiet_us > outlook->silent_us)
+	/* After a rest the first ack takes a round trip. */
+	if (outlook->quiet_us > outlook->silent_us || outlook->since_us != path->progress_us)
 		outlook->quiet_us = outlook->silent_us;
 }
 
@@ -154,13 +155,15 @@ uint64_t paths_next_us(const struct session *session)
 	return next_us > session->now_us ? next_us : session->now_us;
 }
 
-void path_progress(struct stripe *stripe)
+void path_progress(struct stripe *stripe, uint64_t looked_us)
 {
 	struct session *session = stripe->session;
 	struct path *path = &session->paths[stripe->path];
 	uint64_t now_us = session->now_us, memory_us = PAUSE_ROUND_TRIPS * (uint64_t)stripe->info.srtt_us + 1;
 	uint64_t from_us = path->progress_us > stripe->progress_us ? path->progress_us : stripe->progress_us;
-	uint64_t past_us = now_us - path->progress_us, pause_us = now_us - from_us;
+	uint64_t past_us = now_us - from_us;
+	/* It came somewhen since it was last looked for. */
+	uint64_t pause_us = looked_us > from_us ? looked_us - from_us : 0;
 
 	if (past_us > memory_us)
 		past_us = memory_us;
