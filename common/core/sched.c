@@ -40,21 +40,31 @@ uint64_t sched_delivery_us(const struct sched_choice *choice, uint32_t len_bytes
 static bool waits(const struct sched_choice *choice, enum sched_class class, struct least least, bool copy)
 {
 	uint64_t us = later_us(choice, least);
-	if (class == SCHED_EXPRESS && copy)
+	if (class >= SCHED_SMALL && copy)
 		return us > least.us[choice->backup];
 	return us && (class != SCHED_BULK || choice->held_up);
 }
 
 /* Stripes that the class may use, best kind first; a worse kind is used only where no stripe of the better one is
- * usable at all (bulk: else a full lane would spill over), or, for small flows, where none has room. */
+ * usable at all: else a full lane would spill over. */
 static int kind_of(const struct sched_choice *choice, enum sched_class class, bool lane_reserved)
 {
-	int kind = 0;
-	if (class == SCHED_EXPRESS)
-		kind = !choice->express;
-	else
-		kind = choice->express && lane_reserved;
+	int kind = choice->express && lane_reserved && class != SCHED_EXPRESS;
 	return kind + (choice->backup ? 2 : 0);
+}
+
+static bool has_room(const struct sched_choice *choice, enum sched_class class, bool lane_reserved)
+{
+	bool is_bulk = class < SCHED_SMALL;
+	return choice->room_bytes && !(is_bulk && lane_reserved && choice->queue_full);
+}
+
+uint64_t sched_cost_us(const struct sched_choice *choice, enum sched_class class, uint32_t len_bytes)
+{
+	if (class < SCHED_SMALL)
+		return sched_delivery_us(choice, len_bytes);
+	uint64_t srtt_us = choice->srtt_us ? choice->srtt_us : UNKNOWN_SRTT_US;
+	return sched_delivery_us(choice, 0) + srtt_us * choice->repair_ppm / 1000000;
 }
 
 int sched_pick(const struct sched_choice *choices, size_t count, enum sched_class class, uint32_t len_bytes,
@@ -70,9 +80,9 @@ int sched_pick(const struct sched_choice *choices, size_t count, enum sched_clas
 			if (!choice->usable || (int)i == not_index || kind_of(choice, class, lane_reserved) != kind)
 				continue;
 			usable = true;
-			if (!choice->room_bytes || waits(choice, class, least, not_index >= 0))
+			if (!has_room(choice, class, lane_reserved) || waits(choice, class, least, not_index >= 0))
 				continue;
-			uint64_t us = sched_delivery_us(choice, len_bytes);
+			uint64_t us = sched_cost_us(choice, class, len_bytes);
 			if (us < best_us) {
 				best_us = us;
 				best = (int)i;
@@ -80,8 +90,7 @@ int sched_pick(const struct sched_choice *choices, size_t count, enum sched_clas
 		}
 		if (best >= 0)
 			return best;
-		bool next_is_backup = kind == 1;
-		if (usable && (class != SCHED_EXPRESS || next_is_backup))
+		if (usable)
 			return -1;
 	}
 	return -1;

@@ -4,8 +4,11 @@
  * loss, since TCP delivers in order and what is written behind a hole waits for the hole. (Lowest expected delivery
  * time in the sense of ECF, Lim et al., CoNEXT 2017, with the backlog known exactly instead of estimated.)
  *
- * Two classes of traffic (doc/architecture.md, "the express lane"): bulk keeps off the express stripes while small
- * flows are about, and small flows prefer them.
+ * A small frame goes where it is least likely to wait for a repair: what is under way before it on a stripe, and lost,
+ * holds it up for an RTT, and nobody knows of it yet. So for small frames that chance, times the RTT, is added.
+ *
+ * Only frames that are all that there is to say just now use the express stripes while small flows are about
+ * (doc/architecture.md, "the express lane"); all others keep off them.
  */
 #ifndef PAIR_CORE_SCHED_H
 #define PAIR_CORE_SCHED_H
@@ -17,7 +20,8 @@
 enum sched_class {
 	SCHED_BULK,
 	SCHED_AGAIN,  /* of bulk, what was sent before: it is late */
-	SCHED_EXPRESS /* small flows, keystrokes, control frames */
+	SCHED_SMALL,  /* small flows with more than a frame to say; data acks */
+	SCHED_EXPRESS /* keystrokes, small questions and answers, control frames */
 };
 
 struct sched_choice {
@@ -25,16 +29,19 @@ struct sched_choice {
 	bool express; /* of the express lane */
 	bool backup;
 	bool in_recovery;
-	bool held_up; /* what it was given before is late: more would wait behind that */
+	bool held_up;    /* what it was given before is late: more would wait behind that */
+	bool queue_full; /* its path has enough under way: takes no bulk while the lane is reserved */
 	uint32_t srtt_us;
 	uint64_t path_us;       /* within what time its path, as measured over all its stripes, delivers */
 	uint64_t rate_Bps;      /* 0: not known */
 	uint64_t backlog_bytes; /* what waits before the next frame */
 	uint32_t room_bytes;    /* 0: takes nothing now */
+	uint32_t repair_ppm;    /* the chance that the next frame waits for a repair, its own included */
 };
 
-/* The index of the choice for a frame of `len_bytes`, or -1: none takes it now. `lane_reserved`: bulk keeps off the
- * express stripes unless no other is usable. `not_index` (or -1) is left out: for a second copy. */
+/* The index of the choice for a frame of `len_bytes`, or -1: none takes it now. `lane_reserved`: all but
+ * SCHED_EXPRESS keep off the express stripes unless no other is usable. `not_index` (or -1) is left out: for a second
+ * copy. */
 int sched_pick(const struct sched_choice *choices, size_t count, enum sched_class class, uint32_t len_bytes,
                bool lane_reserved, int not_index);
 
@@ -48,5 +55,9 @@ uint64_t sched_later_us(const struct sched_choice *choices, size_t count, size_t
 
 /* Expected time until `len_bytes` more would be delivered, µs. */
 uint64_t sched_delivery_us(const struct sched_choice *choice, uint32_t len_bytes);
+
+/* What sched_pick finds the least of: that time, and for small frames, which take none themselves, what a repair would
+ * add to it times its chance. */
+uint64_t sched_cost_us(const struct sched_choice *choice, enum sched_class class, uint32_t len_bytes);
 
 #endif

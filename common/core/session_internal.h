@@ -5,8 +5,10 @@
  *   session_window.c  ingress memory: what is promised, what is advertised, when a data ack is owed
  *   session_in.c      frames from stripes → flows
  *   session_out.c     flows → frames to stripes
+ *   session_run.c     which stripe takes the next frame
  *   session_repeat.c  copies and repetitions, within budgets
  *   session_path.c    paths that fall silent
+ *   session_queue.c   what bulk may have under way on a path while small flows are about
  *   session_time.c    liveness, stale stripes, reinjection of what is held up, timeouts
  *   session_delivery.c  how long paths take to deliver
  *   session_late.c    what of a flow is late, and goes again
@@ -25,7 +27,8 @@ enum {
 	ROUND_BYTES = 262144,        /* and of all flows before it has its next: with many, turns are short */
 	ACK_DELAY_US = 5000,         /* a data ack waits at most so long for company */
 	ACK_BYTES = 65536,           /* and for at most so many bytes */
-	TICK_US = 20000,             /* timers' grain while flows are moving */
+	TICK_US = 20000,             /* timers' grain while flows are moving, */
+	TICK_MIN_US = 4000,          /* and when something is due sooner */
 	PING_IDLE_US = 5000000,      /* each path is asked at least that often */
 	PING_IDLE_MAX_US = 30000000, /* and each of its stripes at least that often (NAT mappings) */
 	PING_BUSY_US = 500000,       /* while an answer is missing */
@@ -42,7 +45,7 @@ enum {
 	REPLIES_MAX = 1024,
 	HASH_START = 256,          /* buckets */
 	CHAIN_MAX = 64,            /* flows in one */
-	REPEATS_PER_TICK = 32,     /* records of one flow */
+	REPEATS_PER_TICK = 128,    /* records of one flow */
 	QUOTA_START_BYTES = 65536, /* of a path that is not the best */
 	SLOW_PATH = 4,             /* a path is slow whose RTT is so many times what the best takes to deliver */
 	RATE_US = 100000,          /* a flow's rate is measured over so long */
@@ -82,6 +85,10 @@ struct path {
 	struct budget budget;
 	uint64_t refused_bytes;
 	struct stripe_traffic past; /* of its stripes that are gone */
+	/* session_queue.c: the limit, 0: none; when a queue was seen last; and what was there at the last look */
+	uint64_t limit_bytes, queue_us, looked_us, delivered_bytes;
+	unsigned looked_stripes;
+	bool held_back; /* since then the limit has held bulk back */
 	/* session_delivery.c: mean and mean deviation of the time from putting a frame in until it has arrived; 0: not
 	 * known */
 	uint64_t delivery_us, deviation_us;
@@ -137,6 +144,7 @@ struct session {
 	 * for all others, and until when for itself, because of those before it. */
 	uint32_t lane_flow;
 	uint64_t lane_until_us, lane_others_until_us;
+	uint64_t held_back_us;         /* some path's limit holds bulk back since then; 0: none does */
 	uint64_t loss_sent, loss_lost; /* segments, recent: decayed by halves */
 
 	struct session_stats stats;
@@ -234,6 +242,14 @@ void path_progress(struct stripe *stripe, uint64_t looked_us);
 bool path_is_unproven(const struct session *session, unsigned index);
 /* Those that get nothing new, because they are not well and another is. */
 void paths_avoided(const struct session *session, bool avoided[SESSION_PATHS_MAX]);
+
+/* --- session_queue.c */
+/* Measures the paths' queues, each once an RTT. */
+void queues_look(struct session *session);
+/* With so much under way (and waiting in sockets) the path takes no bulk while small flows are about. */
+bool queue_is_full(const struct path *path, uint64_t under_way_bytes);
+/* And with so much it has capacity that new data leaves idle. */
+bool queue_has_idle(const struct path *path, uint64_t under_way_bytes);
 
 /* --- session_time.c */
 void time_run(struct session *session);

@@ -2,22 +2,29 @@
  *
  *   held up     what was put ahead of its turn on a slow path has not come, and will be needed soon: before new bytes
  *   window full the window, and no link, stops the sender: whatever a better stripe would have brought by now
- *   tail        there is nothing new to send: what its own stripe should have brought
+ *   tail        there is nothing new to send: what its own stripe should have brought; of a few last bytes, as soon as
+ *               an acknowledgement is missing: the kernel, which sees less, waits longer when nothing follows them
  *
  * The last two are opportunistic reinjection (Raiciu et al., NSDI 2012), and use room that nothing new wants.
  */
 #include "session_internal.h"
 
-/* How long a record may be under way before another stripe could have brought it sooner: its stripe's RTT, one more for
- * a repair, and the time its backlog takes. */
-static uint64_t late_after_us(const struct stripe *stripe)
+/* How long a record may be under way before its acknowledgement is due: its stripe's RTT with some slack, and the time
+ * its backlog takes. */
+static uint64_t due_after_us(const struct stripe *stripe)
 {
 	if (!stripe || !stripe->info.srtt_us)
 		return STALE_MIN_US;
-	uint64_t us = 2 * (uint64_t)stripe->info.srtt_us + 2 * ACK_DELAY_US;
+	uint64_t us = stripe->info.srtt_us + stripe->info.srtt_us / 8 + ACK_DELAY_US;
 	if (stripe->info.rate_Bps)
 		us += stripe_backlog_bytes(stripe) * 1000000 / stripe->info.rate_Bps;
 	return us;
+}
+
+/* And before another stripe could have brought it sooner, for a repair takes another RTT. */
+static uint64_t late_after_us(const struct stripe *stripe)
+{
+	return due_after_us(stripe) + (stripe ? stripe->info.srtt_us : 0);
 }
 
 void late_look(const struct session *session, struct tick *tick)
@@ -73,32 +80,36 @@ static void check_held_up(struct flow *flow, const struct tick *tick)
 
 /* --- Window full, tail --------------------------------------------------------------------------------------------*/
 
-/* An application that pauses for less than an RTT is no tail. */
+/* An application that pauses for less than an RTT is no tail, unless it says little. */
 static bool pauses(const struct flow *flow)
 {
 	const struct session *session = flow->session;
 	const struct egress_record *last = egress_record_at(&flow->egress, flow->egress.record_count - 1);
 	const struct stripe *stripe = session_find_stripe(session, last->stripe);
-	return stripe && session->now_us - last->sent_us < stripe->info.srtt_us;
+	return !flow->egress.fin && flow->express_bytes <= 0 && stripe &&
+	       session->now_us - last->sent_us < stripe->info.srtt_us;
 }
 
 static void check_idle_room(struct flow *flow, const struct tick *tick)
 {
 	struct session *session = flow->session;
 	struct egress *e = &flow->egress;
-	bool window_full = e->end > e->sent;
+	bool window_full = e->end > e->sent, last_bytes = !window_full && e->sent - e->acked <= EXPRESS_BYTES;
 	if (egress_sendable(e) || e->lost || session->stripes_up < 2 || (!window_full && pauses(flow)))
 		return;
-	uint32_t left = REPEATS_PER_TICK;
-	for (uint32_t i = 0; i < e->record_count && left; i++) {
+	for (uint32_t i = 0; i < e->record_count && i < REPEATS_PER_TICK; i++) {
 		struct egress_record *record = egress_record_at(e, i);
-		if (record->reinjected || record->copy_stripe || delivery_known(session, record))
+		if (record->reinjected || delivery_known(session, record))
 			continue;
 		const struct stripe *stripe = session_find_stripe(session, record->stripe);
-		uint64_t after_us = window_full ? tick->best_after_us : late_after_us(stripe);
-		left--;
-		if (session->now_us - record->sent_us >= after_us)
+		uint64_t after_us = window_full  ? tick->best_after_us
+		                    : last_bytes ? due_after_us(stripe)
+		                                 : late_after_us(stripe);
+		uint64_t due_us = record->sent_us + after_us;
+		if (due_us <= session->now_us)
 			egress_mark_repeat(e, record);
+		else if (due_us < session->tick_us)
+			session->tick_us = due_us;
 	}
 	flow_update_turn(flow);
 }

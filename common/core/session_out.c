@@ -10,14 +10,9 @@
 #include <assert.h>
 
 enum {
-	ROOM_MIN = 2048,      /* less room than this is none: tiny frames cost more than they bring */
-	FRAME_MIN = 1400,     /* payload of the smallest bulk frame */
 	FRAME_UNKNOWN = 8192, /* payload while the stripe's rate is not known */
 	FRAME_TIME_US = 5000, /* a frame holds about so much time of its stripe */
-	MEASURE_US = 1000,    /* a stripe's figures are older than this: measure again */
 	LOSS_WINDOW = 20000,  /* segments over which loss is remembered */
-	LOSS_UNKNOWN = 1000,  /* fewer segments than this tell nothing */
-	LOSS_PER_MILLE = 1,   /* copies are worth it from here on */
 	LEFT_BYTES = 8192,    /* a frame of what was left for later */
 	STUCK_MAX = 64        /* flows in a row that no stripe suits: the others will have their turn */
 };
@@ -40,46 +35,6 @@ uint32_t output_frame(struct stripe *stripe, const struct frame *f)
 	stripe->room_bytes -= stripe->room_bytes < len ? stripe->room_bytes : len;
 	delivery_time(stripe);
 	return len;
-}
-
-/* --- The stripes of this run --------------------------------------------------------------------------------------*/
-
-void run_look_at(struct run *run, size_t i)
-{
-	const struct stripe *stripe = run->stripes[i];
-	run->choices[i] = (struct sched_choice){
-	        .usable = stripe->state == STRIPE_UP && !stripe->error && !run->avoided[stripe->path],
-	        .express = stripe->express,
-	        .backup = stripe->backup,
-	        .in_recovery = stripe->info.in_recovery,
-	        .held_up = delivery_full(stripe) || delivery_stuck(stripe),
-	        .srtt_us = stripe->info.srtt_us,
-	        .path_us = run->session->paths[stripe->path].now_us,
-	        .rate_Bps = stripe_rate_Bps(&stripe->info),
-	        .backlog_bytes = stripe_backlog_bytes(stripe),
-	        .room_bytes = stripe->room_bytes >= ROOM_MIN && stripe_output_fits(stripe, 8) ? stripe->room_bytes : 0,
-	};
-}
-
-static void start_run(struct run *run, struct session *session)
-{
-	/* The arrays are large and stay as they are: only what `count` covers is read. */
-	run->session = session;
-	run->count = 0;
-	paths_avoided(session, run->avoided);
-	delivery_look(session);
-	for (struct stripe *stripe = session->stripes; stripe; stripe = stripe->next) {
-		if (stripe->state != STRIPE_UP && stripe->state != STRIPE_STALE)
-			continue;
-		if (!stripe->error && session->now_us - stripe->info_us >= MEASURE_US)
-			session->ops->stripe_measure(session->user, stripe);
-		if (stripe->state == STRIPE_DEAD)
-			continue;
-		run->stripes[run->count] = stripe;
-		run_look_at(run, run->count++);
-	}
-	run->copies =
-	        session->loss_sent < LOSS_UNKNOWN || session->loss_lost * 1000 >= session->loss_sent * LOSS_PER_MILLE;
 }
 
 void session_stripe_info(struct stripe *stripe, const struct stripe_info *info, uint32_t room_bytes, uint64_t now_us)
@@ -132,6 +87,7 @@ static void put_frame(struct run *run, int index, const struct flow *flow, const
 	}
 	run->session->moving = true;
 	uint32_t total = head_len + f->payload_len;
+	run->load_bytes[stripe->path] += total;
 	stripe->room_bytes -= stripe->room_bytes < total ? stripe->room_bytes : total;
 	run_account(run, (size_t)index, sending, total);
 	run->session->paths[stripe->path].under_way_bytes += total;
@@ -143,70 +99,35 @@ static void put_frame(struct run *run, int index, const struct flow *flow, const
 		record->position = stripe_position(stripe);
 }
 
-int run_index_of(const struct run *run, uint32_t stripe_id)
-{
-	for (size_t i = 0; stripe_id && i < run->count; i++)
-		if (run->stripes[i]->id == stripe_id)
-			return (int)i;
-	return -1;
-}
-
-/* --- The choice of a stripe ---------------------------------------------------------------------------------------*/
-
-/* Before OPEN_RESULT, DATA must follow an OPEN on its stripe. */
-static int pick_pinned(const struct run *run, const struct flow *flow, int not_index)
-{
-	for (unsigned i = 0; i < 2; i++) {
-		int index = run_index_of(run, flow->open_stripes[i]);
-		if (index >= 0 && index != not_index && run->choices[index].usable && run->choices[index].room_bytes)
-			return index;
-	}
-	return -1;
-}
-
-/* A flow's own beginning as a small flow keeps no stripe from its bulk. */
-static bool lane_reserved(const struct session *session, const struct flow *flow)
-{
-	uint64_t until_us = flow->id == session->lane_flow ? session->lane_others_until_us : session->lane_until_us;
-	return session->now_us < until_us;
-}
-
-int run_pick(const struct run *run, const struct flow *flow, enum sched_class class, uint32_t len, int not_index)
-{
-	if (flow && flow->state == FLOW_OPENING)
-		return pick_pinned(run, flow, not_index);
-	bool reserved = flow && lane_reserved(run->session, flow);
-	return sched_pick(run->choices, run->count, class, len, reserved, not_index);
-}
-
 /* --- Control frames -----------------------------------------------------------------------------------------------*/
 
-/* Puts a control frame on the best stripe, and with `twice`, when copies travel at all, on a second one. False: no
- * stripe takes it now. */
-static bool send_control(struct run *run, const struct frame *f, bool twice, uint32_t on[2])
+static uint32_t put_control(struct run *run, int index, const struct frame *f, enum sending sending)
 {
-	int first = run_pick(run, NULL, SCHED_EXPRESS, FRAME_HEAD_MAX, -1);
+	uint32_t len = output_frame(run->stripes[index], f);
+	run_account(run, (size_t)index, sending, len);
+	run_look_at(run, (size_t)index);
+	return len;
+}
+
+/* Puts a control frame on the best stripe for its class, and with `copied`, when copies travel at all, on others.
+ * Returns the id of the first, or 0: no stripe takes it now. */
+static uint32_t send_control(struct run *run, const struct frame *f, enum sched_class class, bool copied)
+{
+	int copies[COPIES_MAX];
+	int first = run_pick(run, NULL, class, FRAME_HEAD_MAX, -1);
 	if (first < 0)
-		return false;
-	uint32_t len = output_frame(run->stripes[first], f);
-	run_account(run, (size_t)first, SENDING_NEW, len);
-	run_look_at(run, (size_t)first);
-	on[0] = run->stripes[first]->id;
-	on[1] = 0;
-	int second = twice ? run_pick_copy(run, NULL, len, first) : -1;
-	if (second >= 0) {
-		output_frame(run->stripes[second], f);
-		run_account(run, (size_t)second, SENDING_COPY, len);
-		run_look_at(run, (size_t)second);
-		on[1] = run->stripes[second]->id;
-	}
-	return true;
+		return 0;
+	uint32_t len = put_control(run, first, f, SENDING_NEW);
+	unsigned count = copied ? run_pick_copies(run, NULL, class, len, first, copies) : 0;
+	for (unsigned i = 0; i < count; i++)
+		put_control(run, copies[i], f, SENDING_COPY);
+	return run->stripes[first]->id;
 }
 
 /* What the application said until now travels with OPEN: with capture.open = "early" that is the first request. */
 static bool first_data(struct flow *flow, uint32_t stripe_id, struct egress_piece *piece)
 {
-	if (flow->egress.sent || !egress_next(&flow->egress, FRAME_MIN, piece) || !piece->len)
+	if (flow->egress.sent || !egress_next(&flow->egress, RUN_FRAME_MIN, piece) || !piece->len)
 		return false;
 	piece->fin = false; /* OPEN has no such flag */
 	if (egress_sent(&flow->egress, piece, stripe_id, flow->session->now_us))
@@ -219,7 +140,7 @@ static bool first_data(struct flow *flow, uint32_t stripe_id, struct egress_piec
 static bool send_open(struct run *run, struct flow *flow)
 {
 	struct session *session = run->session;
-	int first = run_pick(run, NULL, SCHED_EXPRESS, FRAME_MIN, -1);
+	int first = run_pick(run, NULL, SCHED_EXPRESS, RUN_FRAME_MIN, -1);
 	if (first < 0)
 		return false;
 	uint32_t first_id = run->stripes[first]->id;
@@ -232,8 +153,9 @@ static bool send_open(struct run *run, struct flow *flow)
 	put_frame(run, first, flow, &f, SENDING_NEW, piece.record);
 	flow->open_stripes[0] = first_id;
 	flow->open_stripes[1] = 0;
-	int second = run_pick_copy(run, NULL, FRAME_HEAD_MAX + f.payload_len, first);
-	if (second >= 0) {
+	int copies[COPIES_MAX];
+	if (run_pick_copies(run, NULL, SCHED_EXPRESS, FRAME_HEAD_MAX + f.payload_len, first, copies)) {
+		int second = copies[0];
 		f.flags = FRAME_FLAG_COPY;
 		put_frame(run, second, flow, &f, SENDING_COPY, piece.record);
 		flow->open_stripes[1] = run->stripes[second]->id;
@@ -241,6 +163,7 @@ static bool send_open(struct run *run, struct flow *flow)
 			piece.record->copy_stripe = run->stripes[second]->id;
 	}
 	flow->asked_us = session->now_us;
+	run_use_lane(session, flow);
 	time_asked(session);
 	return true;
 }
@@ -249,7 +172,7 @@ static bool send_flow_control(struct run *run, struct flow *flow)
 {
 	struct session *session = run->session;
 	struct frame f = {.flow = flow->id};
-	uint32_t on[2];
+	uint32_t on;
 
 	if (flow->control & FLOW_CONTROL_OPEN) {
 		if (!send_open(run, flow))
@@ -261,9 +184,11 @@ static bool send_flow_control(struct run *run, struct flow *flow)
 		f.type = FRAME_OPEN_RESULT;
 		f.result.status = flow->open_status;
 		f.result.window_edge = flow->ingress.edge;
-		if (!send_control(run, &f, true, on))
+		on = send_control(run, &f, SCHED_EXPRESS, true);
+		if (!on)
 			return false;
-		flow->result_stripe = on[0];
+		flow->result_stripe = on;
+		run_use_lane(session, flow);
 		session_drop_control(flow, FLOW_CONTROL_RESULT);
 		flow_update_turn(flow);
 		if (flow->state == FLOW_REFUSED)
@@ -273,18 +198,19 @@ static bool send_flow_control(struct run *run, struct flow *flow)
 		f.type = FRAME_ACK;
 		f.ack.offset = flow->ingress.next;
 		f.ack.edge = flow->ingress.edge;
-		/* The last ack of a direction ends the flow at the other side: as small flows, it should not wait for a
-		 * repair. */
-		if (!send_control(run, &f, flow->ingress.next > flow->ingress.end, on))
+		/* Acks are many, and another follows, so they keep off the lane; but the last one of a direction ends
+		 * the flow at the other side. */
+		on = send_control(run, &f, SCHED_SMALL, flow->ingress.next > flow->ingress.end);
+		if (!on)
 			return false;
 		window_ack_sent(flow);
-		flow->ack_stripe = on[0];
+		flow->ack_stripe = on;
 		session_drop_control(flow, FLOW_CONTROL_ACK);
 	}
 	if (flow->control & FLOW_CONTROL_RESET) {
 		f.type = FRAME_RESET;
 		f.reason = flow->reason;
-		if (!send_control(run, &f, true, on))
+		if (!send_control(run, &f, SCHED_EXPRESS, true))
 			return false;
 		session->moving = true;
 		flow->asked_us = session->now_us;
@@ -298,13 +224,12 @@ static bool send_flow_control(struct run *run, struct flow *flow)
 static void send_replies(struct run *run)
 {
 	struct session *session = run->session;
-	uint32_t on[2];
 	while (session->reply_count) {
 		const struct reply *reply = &session->replies[session->reply_first];
 		struct frame f = {.type = reply->type, .flow = reply->flow};
 		if (reply->type == FRAME_OPEN_RESULT)
 			f.result.status = reply->status;
-		if (!send_control(run, &f, reply->type == FRAME_OPEN_RESULT, on))
+		if (!send_control(run, &f, SCHED_EXPRESS, reply->type == FRAME_OPEN_RESULT))
 			return;
 		session->reply_first = (session->reply_first + 1) % REPLIES_MAX;
 		session->reply_count--;
@@ -344,8 +269,8 @@ static uint32_t frame_size(const struct sched_choice *choice, uint64_t offset)
 	uint64_t size = choice->rate_Bps ? choice->rate_Bps * FRAME_TIME_US / 1000000 : FRAME_UNKNOWN;
 	if (size > choice->room_bytes)
 		size = choice->room_bytes;
-	if (size < FRAME_MIN)
-		size = FRAME_MIN;
+	if (size < RUN_FRAME_MIN)
+		size = RUN_FRAME_MIN;
 	if (size > FRAME_PAYLOAD_MAX)
 		size = FRAME_PAYLOAD_MAX;
 	uint64_t over = (offset + size) % PAGE_BYTES;
@@ -367,15 +292,6 @@ void run_put_data(struct run *run, int index, const struct flow *flow, const str
 	                          .offset = piece->offset,
 	                          .payload_len = piece->len},
 	          sending, piece->record);
-}
-
-static void use_lane(struct session *session, const struct flow *flow)
-{
-	if (flow->id != session->lane_flow) {
-		session->lane_others_until_us = session->lane_until_us;
-		session->lane_flow = flow->id;
-	}
-	session->lane_until_us = session->now_us + LANE_US;
 }
 
 /* For a piece that is sent again: not where it was before. When it may have arrived there all the same, paths with a
@@ -448,10 +364,34 @@ static int pick_bulk(struct run *run, struct flow *flow, struct egress_piece *pi
 	return *stuck ? -1 : index;
 }
 
-static int pick_express(struct run *run, const struct flow *flow, const struct egress_piece *piece)
+static int pick_small(struct run *run, const struct flow *flow, enum sched_class class,
+                      const struct egress_piece *piece)
 {
-	return piece->record ? pick_again(run, flow, SCHED_EXPRESS, piece)
-	                     : run_pick(run, flow, SCHED_EXPRESS, piece->len, -1);
+	return piece->record ? pick_again(run, flow, class, piece) : run_pick(run, flow, class, piece->len, -1);
+}
+
+/* The piece is all that the flow has had to say since its last pause. */
+static bool says_all(const struct flow *flow, const struct egress_piece *piece)
+{
+	return flow->express_bytes == EXPRESS_BYTES && !piece->record && piece->offset + piece->len == flow->egress.end;
+}
+
+static void put_copies(struct run *run, const struct flow *flow, enum sched_class class, int first,
+                       struct egress_piece *piece)
+{
+	int copies[COPIES_MAX];
+	unsigned count;
+	uint32_t len = FRAME_DATA_HEAD_BYTES + piece->len;
+	if (class == SCHED_EXPRESS) {
+		count = run_pick_copies(run, flow, class, len, first, copies);
+	} else {
+		copies[0] = run_pick_idle_copy(run, flow, len, first);
+		count = copies[0] >= 0;
+	}
+	while (count--) {
+		run_put_data(run, copies[count], flow, piece, SENDING_COPY);
+		piece->record->copy_stripe = run->stripes[copies[count]]->id;
+	}
 }
 
 /* One frame of the flow. */
@@ -462,19 +402,21 @@ static enum outcome send_piece(struct run *run, struct flow *flow, enum sched_cl
 	bool stuck = flow->state == FLOW_OPENING;
 	if (flow->held_up && run_repeat(run, flow))
 		return OUTCOME_SENT;
-	if (!egress_next(&flow->egress, FRAME_MIN, &piece))
+	if (!egress_next(&flow->egress, RUN_FRAME_MIN, &piece))
 		return OUTCOME_STUCK;
 	bool again = piece.record && piece.record->sent_us;
 	if (again && !piece.record->asks && comes_after_all(run, piece.avoid_stripe)) {
 		egress_unmark_lost(&flow->egress, piece.record);
 		return OUTCOME_SENT;
 	}
-	int index = class == SCHED_BULK ? pick_bulk(run, flow, &piece, &stuck) : pick_express(run, flow, &piece);
+	if (class == SCHED_EXPRESS && !says_all(flow, &piece))
+		class = SCHED_SMALL;
+	int index = class == SCHED_BULK ? pick_bulk(run, flow, &piece, &stuck) : pick_small(run, flow, class, &piece);
 	if (index < 0)
 		return stuck ? OUTCOME_STUCK : OUTCOME_FULL;
 	uint32_t max_len = frame_size(&run->choices[index], piece.offset);
-	if (class == SCHED_EXPRESS && max_len > (uint32_t)flow->express_bytes)
-		max_len = (uint32_t)flow->express_bytes;
+	if (class != SCHED_BULK)
+		max_len = flow->express_bytes < RUN_FRAME_MIN ? (uint32_t)flow->express_bytes : RUN_FRAME_MIN;
 	again = piece.record && piece.record->sent_us; /* it may be another piece now */
 	if (!piece.record)
 		egress_next_new(&flow->egress, max_len, &piece);
@@ -484,14 +426,11 @@ static enum outcome send_piece(struct run *run, struct flow *flow, enum sched_cl
 	flow_offer_room(flow);
 	if (!again)
 		flow->rate_bytes += piece.len;
-	if (class == SCHED_EXPRESS) {
-		use_lane(session, flow);
+	if (class == SCHED_EXPRESS)
+		run_use_lane(session, flow);
+	if (class != SCHED_BULK) {
 		flow->express_bytes -= (int32_t)piece.len;
-		int second = run_pick_copy(run, flow, FRAME_DATA_HEAD_BYTES + piece.len, index);
-		if (second >= 0) {
-			run_put_data(run, second, flow, &piece, SENDING_COPY);
-			piece.record->copy_stripe = run->stripes[second]->id;
-		}
+		put_copies(run, flow, class, index, &piece);
 	}
 	flow->turn_bytes -= (int32_t)piece.len;
 	return OUTCOME_SENT;
@@ -539,8 +478,9 @@ static bool stripe_waits(const struct session *session)
 void output_run(struct session *session)
 {
 	struct run run;
+	session->held_back_us = 0;
 	if (session->stripes_up && (output_waits(session) || stripe_waits(session))) {
-		start_run(&run, session);
+		run_start(&run, session);
 		send_stripe_control(&run);
 		while (session->control_first && send_flow_control(&run, session->control_first))
 			;

@@ -1,7 +1,10 @@
 /* What travels although it travels already: copies and repetitions, within the budgets of the paths (budget.h). */
 #include "session_run.h"
 
-enum { STUCK_REPEATS = 4 /* flows in a row whose repetition finds no stripe: the others' would hardly */ };
+enum {
+	STUCK_REPEATS = 4, /* flows in a row whose repetition finds no stripe: the others' would hardly */
+	HELD_UP_PPM = 2000 /* all sendings of a small frame may be held up so often */
+};
 
 static struct path *path_of(const struct run *run, size_t index)
 {
@@ -63,13 +66,14 @@ static void count_refused(struct session *session, struct path *path, uint32_t l
 }
 
 /* As run_pick_second, but on another path; on a backup path only if the first is one, too. */
-static int pick_other_path(struct run *run, const struct flow *flow, uint32_t len, int first, struct path **refused)
+static int pick_other_path(struct run *run, const struct flow *flow, enum sched_class class, uint32_t len, int first,
+                           struct path **refused)
 {
 	const struct stripe *stripe = run->stripes[first];
 	for (size_t i = 0; i < run->count; i++)
 		if (run->stripes[i]->path == stripe->path || (run->stripes[i]->backup && !stripe->backup))
 			run->choices[i].usable = false;
-	int index = run_pick_second(run, flow, SCHED_EXPRESS, len, first, refused);
+	int index = run_pick_second(run, flow, class, len, first, refused);
 	for (size_t i = 0; i < run->count; i++)
 		run_look_at(run, i);
 	return index;
@@ -78,15 +82,15 @@ static int pick_other_path(struct run *run, const struct flow *flow, uint32_t le
 /* A copy helps against a loss wherever it travels, against the death of a path only on another; unless that is much
  * slower. On a path that was not heard for a while, the first bytes are worth a copy even if nothing was lost lately.
  */
-int run_pick_copy(struct run *run, const struct flow *flow, uint32_t len, int first)
+static int pick_copy(struct run *run, const struct flow *flow, enum sched_class class, uint32_t len, int first)
 {
 	bool unproven = path_is_unproven(run->session, run->stripes[first]->path);
 	struct path *refused = NULL, *refused_here = NULL;
 	if (!run->copies && !unproven)
 		return -1;
-	int index = pick_other_path(run, flow, len, first, &refused);
+	int index = pick_other_path(run, flow, class, len, first, &refused);
 	if (run->copies && !unproven) {
-		int here = run_pick_second(run, flow, SCHED_EXPRESS, len, first, &refused_here);
+		int here = run_pick_second(run, flow, class, len, first, &refused_here);
 		if (index < 0 || (here >= 0 && sched_delivery_us(&run->choices[index], len) >
 		                                       2 * sched_delivery_us(&run->choices[here], len))) {
 			index = here;
@@ -96,6 +100,39 @@ int run_pick_copy(struct run *run, const struct flow *flow, uint32_t len, int fi
 	if (refused)
 		count_refused(run->session, refused, len);
 	return index;
+}
+
+unsigned run_pick_copies(struct run *run, const struct flow *flow, enum sched_class class, uint32_t len, int first,
+                         int copies[COPIES_MAX])
+{
+	unsigned count = 0;
+	uint64_t ppm = run->choices[first].repair_ppm;
+	run_take(run, first, true);
+	while (count < COPIES_MAX && (!count || ppm > HELD_UP_PPM)) {
+		int index = pick_copy(run, flow, class, len * (count + 1), first);
+		if (index < 0)
+			break;
+		ppm = ppm * run->choices[index].repair_ppm / 1000000;
+		run_take(run, index, true);
+		copies[count++] = index;
+	}
+	run_take(run, first, false);
+	for (unsigned i = 0; i < count; i++)
+		run_take(run, copies[i], false);
+	return count;
+}
+
+int run_pick_idle_copy(struct run *run, const struct flow *flow, uint32_t len, int first)
+{
+	int index = pick_copy(run, flow, SCHED_SMALL, len, first);
+	struct path *path = index >= 0 ? path_of(run, (size_t)index) : NULL;
+	if (!path || !queue_has_idle(path, run->load_bytes[run->stripes[index]->path]))
+		return -1;
+	/* Half of the budget is kept for what is more urgent. */
+	if (may_repeat(run, (size_t)index, len + BUDGET_BURST_BYTES / 2))
+		return index;
+	count_refused(run->session, path, len);
+	return -1;
 }
 
 /* Whether the record may be repeated later: another stripe of the kind that `refused` is has the budget. */
@@ -115,11 +152,13 @@ bool run_repeat(struct run *run, struct flow *flow)
 	struct path *refused;
 	if (!egress_next_repeat(e, &piece))
 		return false;
-	/* Last bytes may take the express lane: there are few of them. */
-	enum sched_class class = e->sent - e->acked <= EXPRESS_BYTES ? SCHED_EXPRESS : SCHED_AGAIN;
+	bool last_bytes = e->sent - e->acked <= EXPRESS_BYTES;
+	enum sched_class class = last_bytes ? SCHED_SMALL : SCHED_AGAIN;
 	uint32_t len = FRAME_DATA_HEAD_BYTES + piece.len;
-	int before = run_index_of(run, piece.avoid_stripe);
+	int before = run_index_of(run, piece.avoid_stripe), copy = run_index_of(run, piece.record->copy_stripe);
+	run_take(run, copy, true);
 	int index = run_pick_second(run, flow, class, len, before, &refused);
+	run_take(run, copy, false);
 	if (refused && !piece.record->refused) {
 		piece.record->refused = true;
 		count_refused(run->session, refused, len);

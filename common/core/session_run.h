@@ -1,4 +1,4 @@
-/* session_run: one run of the output, for session_out.c and session_repeat.c alone. */
+/* session_run: one run of the output, for session_run.c, session_out.c and session_repeat.c alone. */
 #ifndef PAIR_CORE_SESSION_RUN_H
 #define PAIR_CORE_SESSION_RUN_H
 
@@ -18,17 +18,32 @@ struct run {
 	struct stripe *stripes[SESSION_STRIPES_MAX];
 	struct sched_choice choices[SESSION_STRIPES_MAX];
 	size_t count;
-	bool avoided[SESSION_PATHS_MAX]; /* paths that get nothing new */
-	bool copies;                     /* small flows' frames travel twice */
+	bool taken[SESSION_STRIPES_MAX];        /* left out of the choice for now */
+	bool avoided[SESSION_PATHS_MAX];        /* paths that get nothing new */
+	uint64_t load_bytes[SESSION_PATHS_MAX]; /* of each path: what is under way, and what waits to be */
+	uint64_t loss_ppm;                      /* of segments */
+	bool copies;                            /* small flows' frames travel twice */
 };
 
-/* --- session_out.c */
+enum {
+	RUN_FRAME_MIN = 1400, /* payload of a segment: bulk's smallest frame, small flows' largest */
+	COPIES_MAX = 2
+};
+
+/* --- session_run.c */
+void run_start(struct run *run, struct session *session);
 /* The choice's figures as they are now. */
 void run_look_at(struct run *run, size_t index);
 /* Of the stripe with that id; -1: it is not there. */
 int run_index_of(const struct run *run, uint32_t stripe_id);
 /* A stripe for DATA of the flow, or with NULL for a control frame, other than not_index (or -1). -1: none now. */
-int run_pick(const struct run *run, const struct flow *flow, enum sched_class class, uint32_t len, int not_index);
+int run_pick(struct run *run, const struct flow *flow, enum sched_class class, uint32_t len, int not_index);
+/* Leaves the stripe (-1: none) out of all further choices, or no longer. */
+void run_take(struct run *run, int index, bool taken);
+/* The flow says something that bulk shall not hold up: from now on the lane is reserved for a while. */
+void run_use_lane(struct session *session, const struct flow *flow);
+
+/* --- session_out.c */
 void run_put_data(struct run *run, int index, const struct flow *flow, const struct egress_piece *piece,
                   enum sending sending);
 
@@ -39,8 +54,12 @@ void run_account(const struct run *run, size_t index, enum sending sending, uint
  * the path that would carry it but for its budget, or NULL. */
 int run_pick_second(struct run *run, const struct flow *flow, enum sched_class class, uint32_t len, int first,
                     struct path **refused);
-/* For a copy of a small frame; -1 also when copies are not worth it. */
-int run_pick_copy(struct run *run, const struct flow *flow, uint32_t len, int first);
+/* For copies of a small frame: as many as it takes to make it unlikely that all of them wait for a repair. Returns how
+ * many; 0 also when copies are not worth it. */
+unsigned run_pick_copies(struct run *run, const struct flow *flow, enum sched_class class, uint32_t len, int first,
+                         int copies[COPIES_MAX]);
+/* For a copy of a frame of a small flow that has more to say: only in capacity that new data leaves idle. -1: none. */
+int run_pick_idle_copy(struct run *run, const struct flow *flow, uint32_t len, int first);
 /* Repeats the flow's first late record. False: no stripe takes it now. */
 bool run_repeat(struct run *run, struct flow *flow);
 /* Repeats what is late, where nothing new wants the room. */

@@ -117,7 +117,7 @@ static void measure_stripes(struct session *session)
 {
 	for (struct stripe *stripe = session->stripes; stripe; stripe = stripe->next)
 		if ((stripe->state == STRIPE_UP || stripe->state == STRIPE_STALE) && !stripe->error &&
-		    session->now_us - stripe->info_us >= TICK_US / 2)
+		    session->now_us - stripe->info_us >= TICK_MIN_US / 2)
 			session->ops->stripe_measure(session->user, stripe);
 }
 
@@ -175,6 +175,8 @@ void time_run(struct session *session)
 			ping_path(session, i);
 	}
 	delivery_look(session);
+	queues_look(session);
+	session->tick_us = session->now_us + TICK_US;
 	session->moving = session->linked[LINK_STARVED].first;
 	session->starved_at = SIZE_MAX;
 	struct tick tick;
@@ -184,7 +186,8 @@ void time_run(struct session *session)
 		next = flow->links[LINK_BUSY].next;
 		check_flow(flow, &tick);
 	}
-	session->tick_us = session->now_us + TICK_US;
+	if (session->tick_us < session->now_us + TICK_MIN_US)
+		session->tick_us = session->now_us + TICK_MIN_US;
 }
 
 static uint64_t earlier(uint64_t a, uint64_t b)
@@ -203,6 +206,9 @@ uint64_t session_next_us(const struct session *session)
 	if (!session->stripes_up)
 		return next_us;
 	next_us = earlier(next_us, paths_next_us(session));
+	/* No socket tells when a path has less under way. */
+	if (session->held_back_us)
+		next_us = earlier(next_us, session->held_back_us + TICK_MIN_US);
 	if (session->moving || in_motion(session))
 		return earlier(next_us, session->tick_us);
 	for (unsigned i = 0; i < SESSION_PATHS_MAX; i++) {

@@ -15,9 +15,10 @@ struct likeness {
 	unsigned srtt_ms;
 	unsigned rate_mebi;
 	unsigned backlog_kibi;
+	unsigned repair_percent;
 };
 
-enum { PLAIN = 1, DEAD = 2, FULL = 4, UNKNOWN = 8, LANE = 16, BACKUP = 32, REPAIRS = 64 };
+enum { PLAIN = 1, DEAD = 2, FULL = 4, UNKNOWN = 8, LANE = 16, BACKUP = 32, REPAIRS = 64, QUEUE = 128 };
 
 static const struct situation {
 	const char *name;
@@ -91,13 +92,64 @@ static const struct situation {
          1400,
          0,
          {{.flags = LANE}, {.flags = DEAD}}},
-        {"a small flow prefers the lane",
+        {"bulk waits when its path has enough under way",
+         SCHED_BULK,
+         true,
+         -1,
+         1400,
+         -1,
+         {{.flags = QUEUE}, {.flags = LANE}}},
+        {"another path may have less under way",
+         SCHED_BULK,
+         true,
+         -1,
+         1400,
+         1,
+         {{.flags = QUEUE}, {.flags = PLAIN, .srtt_ms = 90}}},
+        {"bulk fills the queue while no small flow is about",
+         SCHED_BULK,
+         false,
+         -1,
+         1400,
+         0,
+         {{.flags = QUEUE}, {.flags = PLAIN, .srtt_ms = 90}}},
+        {"a queue does not stop small flows", SCHED_SMALL, true, -1, 1400, 0, {{.flags = QUEUE}, {.flags = LANE}}},
+        {"a small frame goes where least is under way",
          SCHED_EXPRESS,
          true,
          -1,
          100,
          1,
-         {{.flags = PLAIN, .srtt_ms = 20}, {.flags = LANE}}},
+         {{.flags = PLAIN, .repair_percent = 20}, {.flags = LANE, .repair_percent = 6}}},
+        {"be it not the lane",
+         SCHED_EXPRESS,
+         true,
+         -1,
+         100,
+         0,
+         {{.flags = PLAIN, .repair_percent = 6}, {.flags = LANE, .repair_percent = 20}}},
+        {"a repair costs a round trip",
+         SCHED_EXPRESS,
+         true,
+         -1,
+         100,
+         0,
+         {{.flags = PLAIN, .repair_percent = 60}, {.flags = LANE, .backlog_kibi = 40}}},
+        {"bulk does not mind repairs",
+         SCHED_BULK,
+         false,
+         -1,
+         1400,
+         0,
+         {{.flags = PLAIN, .repair_percent = 60}, {.flags = PLAIN, .backlog_kibi = 4}}},
+        {"a small flow with more to say keeps off the lane",
+         SCHED_SMALL,
+         true,
+         -1,
+         1400,
+         1,
+         {{.flags = LANE}, {.flags = PLAIN, .repair_percent = 60}}},
+        {"and waits rather than spill over", SCHED_SMALL, true, -1, 1400, -1, {{.flags = LANE}, {.flags = FULL}}},
         {"a small flow goes elsewhere when the lane is full",
          SCHED_EXPRESS,
          true,
@@ -152,6 +204,8 @@ static struct sched_choice like(const struct likeness *l)
 	                             .express = l->flags & LANE,
 	                             .backup = l->flags & BACKUP,
 	                             .in_recovery = l->flags & REPAIRS,
+	                             .queue_full = l->flags & QUEUE,
+	                             .repair_ppm = 10000 * l->repair_percent,
 	                             .srtt_us = known ? 1000 * (l->srtt_ms ? l->srtt_ms : 50) : 0,
 	                             .rate_Bps = known ? MEBI * (uint64_t)(l->rate_mebi ? l->rate_mebi : 1) : 0,
 	                             .backlog_bytes = 1024 * (uint64_t)l->backlog_kibi,
@@ -194,11 +248,18 @@ static struct sched_choice random_choice(uint64_t *seed)
 	                             .express = unit_chance(seed, 1, 3),
 	                             .backup = unit_chance(seed, 1, 4),
 	                             .in_recovery = unit_chance(seed, 1, 4),
+	                             .queue_full = unit_chance(seed, 1, 4),
+	                             .repair_ppm = (uint32_t)unit_below(seed, 1000001),
 	                             .srtt_us = (uint32_t)unit_below(seed, 300000),
 	                             .path_us = unit_below(seed, 3) * 15000,
 	                             .rate_Bps = unit_below(seed, 10 * MEBI),
 	                             .backlog_bytes = unit_below(seed, MEBI),
 	                             .room_bytes = (uint32_t)unit_below(seed, 3) * 1000};
+}
+
+static bool has_room(const struct sched_choice *choice, enum sched_class class, bool reserved)
+{
+	return choice->room_bytes && !(class == SCHED_BULK && reserved && choice->queue_full);
 }
 
 /* Whether a small frame would rather wait for the best path. */
@@ -222,7 +283,8 @@ static void check_random(void)
 		for (int round = 0; round < 100000; round++) {
 			struct sched_choice c[8];
 			size_t count = unit_below(&seed, 9);
-			enum sched_class class = unit_chance(&seed, 1, 2) ? SCHED_BULK : SCHED_EXPRESS;
+			static const enum sched_class classes[] = {SCHED_BULK, SCHED_SMALL, SCHED_EXPRESS};
+			enum sched_class class = classes[unit_below(&seed, 3)];
 			bool reserved = unit_chance(&seed, 1, 2);
 			int not_index = (int)unit_below(&seed, count + 1) - 1;
 			bool plain_lives = false, plain_lane_lives = false, any_room = false;
@@ -235,10 +297,11 @@ static void check_random(void)
 				plain_lane_lives = plain_lane_lives || (!c[i].backup && !c[i].express);
 			}
 			for (size_t i = 0; i < count; i++)
-				any_room = any_room || (c[i].usable && (int)i != not_index && c[i].room_bytes &&
-				                        !(c[i].backup && plain_lives) &&
-				                        !(class == SCHED_BULK && reserved && c[i].express) &&
-				                        !(class == SCHED_EXPRESS && waits(c, count, i, not_index)));
+				any_room = any_room ||
+				           (c[i].usable && (int)i != not_index && has_room(&c[i], class, reserved) &&
+				            !(c[i].backup && plain_lives) &&
+				            !(class != SCHED_EXPRESS && reserved && c[i].express) &&
+				            !(class != SCHED_BULK && waits(c, count, i, not_index)));
 			int got = sched_pick(c, count, class, 1400, reserved, not_index);
 			if (got < 0) {
 				if (!UNIT_TRUE(!any_room))
@@ -246,19 +309,20 @@ static void check_random(void)
 				continue;
 			}
 			picked++;
-			bool good = UNIT_TRUE((size_t)got < count) &&
-			            UNIT_TRUE(c[got].usable && c[got].room_bytes && got != not_index) &&
-			            UNIT_TRUE(!(c[got].backup && plain_lives));
-			if (class == SCHED_BULK && reserved && c[got].express && !c[got].backup)
+			bool good =
+			        UNIT_TRUE((size_t)got < count) &&
+			        UNIT_TRUE(c[got].usable && has_room(&c[got], class, reserved) && got != not_index) &&
+			        UNIT_TRUE(!(c[got].backup && plain_lives));
+			if (class != SCHED_EXPRESS && reserved && c[got].express && !c[got].backup)
 				good = good && UNIT_TRUE(!plain_lane_lives);
-			if (class == SCHED_EXPRESS)
+			if (class != SCHED_BULK)
 				good = good && UNIT_TRUE(!waits(c, count, (size_t)got, not_index));
 			for (size_t i = 0; good && i < count; i++) /* none of the same kind is sooner */
-				if ((int)i != not_index && c[i].usable && c[i].room_bytes &&
+				if ((int)i != not_index && c[i].usable && has_room(&c[i], class, reserved) &&
 				    (class == SCHED_BULK || !waits(c, count, i, not_index)) &&
 				    c[i].express == c[got].express && c[i].backup == c[got].backup)
-					good = UNIT_TRUE(sched_delivery_us(&c[got], 1400) <=
-					                 sched_delivery_us(&c[i], 1400));
+					good = UNIT_TRUE(sched_cost_us(&c[got], class, 1400) <=
+					                 sched_cost_us(&c[i], class, 1400));
 			if (!good) {
 				UNIT_FAIL("round %d", round);
 				break;

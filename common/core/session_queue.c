@@ -1,0 +1,97 @@
+/* How much of bulk a path may have under way while small flows are about.
+ *
+ * Stripes share their path's bottleneck with small flows, and with each other. However they are controlled, together
+ * they fill its queue: BBR's windows hold twice what the path needs, CUBIC's grow until the queue drops. What waits
+ * there is an RTT of delay for every small frame, and for every repair.
+ *
+ * So what a path has under way is limited to what it delivers within its shortest RTT and a little more, once a queue
+ * was seen on it: when the RTT is longer than that, the bottleneck is busy, and what arrives now is what it can do. The
+ * limit grows again while it holds bulk back and no queue is seen. It is only needed, and only kept, while the express
+ * lane is reserved; and a queue that others fill is not made shorter by it, so it never goes below a small fixed
+ * amount.
+ */
+#include "session_internal.h"
+
+enum {
+	SLACK_DIVISOR = 8, /* of the shortest RTT, so much may be queue */
+	SLACK_US = 1000,
+	LIMIT_MIN_BYTES = 65536,
+	GROWTH_DIVISOR = 8,       /* of the limit, added in each RTT without a queue */
+	REMEMBERED_US = 10000000, /* how long a queue that was seen tells anything */
+	PAUSE_RTTS = 4            /* a measurement over a longer time has a pause in it */
+};
+
+/* What the stripes of a path say, taken together. */
+struct look {
+	uint64_t delivered_bytes, under_way_bytes;
+	uint64_t rtt_us; /* mean over what is under way */
+	uint32_t least_rtt_us;
+};
+
+static void look_at(const struct session *session, unsigned index, struct look *look)
+{
+	uint64_t weighted = 0;
+	*look = (struct look){.least_rtt_us = UINT32_MAX};
+	for (const struct stripe *stripe = session->stripes; stripe; stripe = stripe->next) {
+		const struct stripe_info *info = &stripe->info;
+		if (stripe->path != index || stripe->state != STRIPE_UP || !info->srtt_us)
+			continue;
+		look->delivered_bytes += info->delivered * info->mss_bytes;
+		look->under_way_bytes += info->under_way_bytes;
+		weighted += (uint64_t)info->under_way_bytes * info->srtt_us;
+		if (info->rtt_min_us < look->least_rtt_us)
+			look->least_rtt_us = info->rtt_min_us;
+	}
+	look->rtt_us = look->under_way_bytes ? weighted / look->under_way_bytes : 0;
+}
+
+static void adapt(struct path *path, uint64_t now_us, const struct look *look, uint64_t rate_Bps)
+{
+	uint64_t enough_us = look->least_rtt_us + look->least_rtt_us / SLACK_DIVISOR + SLACK_US;
+	if (look->rtt_us > enough_us) {
+		uint64_t limit_bytes = rate_Bps * enough_us / 1000000;
+		path->limit_bytes = path->limit_bytes ? (3 * path->limit_bytes + limit_bytes) / 4 : limit_bytes;
+		path->queue_us = now_us;
+	} else if (path->held_back) {
+		path->limit_bytes += path->limit_bytes / GROWTH_DIVISOR;
+	}
+	if (path->limit_bytes && path->limit_bytes < LIMIT_MIN_BYTES)
+		path->limit_bytes = LIMIT_MIN_BYTES;
+	if (now_us - path->queue_us > REMEMBERED_US)
+		path->limit_bytes = 0;
+}
+
+static void look_again(struct session *session, unsigned index)
+{
+	struct path *path = &session->paths[index];
+	struct look look;
+	look_at(session, index, &look);
+	uint64_t took_us = session->now_us - path->looked_us;
+	if (look.least_rtt_us == UINT32_MAX || took_us < look.least_rtt_us)
+		return;
+	/* Stripes that came or went changed the sum. */
+	if (took_us < PAUSE_RTTS * (uint64_t)look.least_rtt_us + TICK_US &&
+	    look.delivered_bytes >= path->delivered_bytes && path->stripes_up == path->looked_stripes)
+		adapt(path, session->now_us, &look, (look.delivered_bytes - path->delivered_bytes) * 1000000 / took_us);
+	path->looked_us = session->now_us;
+	path->looked_stripes = path->stripes_up;
+	path->delivered_bytes = look.delivered_bytes;
+	path->held_back = false;
+}
+
+void queues_look(struct session *session)
+{
+	for (unsigned i = 0; i < SESSION_PATHS_MAX; i++)
+		if (session->paths[i].stripes_up)
+			look_again(session, i);
+}
+
+bool queue_is_full(const struct path *path, uint64_t under_way_bytes)
+{
+	return path->limit_bytes && under_way_bytes >= path->limit_bytes;
+}
+
+bool queue_has_idle(const struct path *path, uint64_t under_way_bytes)
+{
+	return !path->limit_bytes || under_way_bytes < path->limit_bytes / 2;
+}

@@ -1,0 +1,142 @@
+/* The stripes of one run of the output, as they are while frames are put in, and the choice among them. */
+#include "session_run.h"
+
+#include <string.h>
+
+enum {
+	ROOM_MIN = 2048,     /* less room than this is none: tiny frames cost more than they bring */
+	MEASURE_US = 1000,   /* a stripe's figures are older than this: measure again */
+	LOSS_UNKNOWN = 1000, /* fewer segments than this tell nothing */
+	LOSS_GUESS = 10000,  /* ppm; until then */
+	LOSS_PER_MILLE = 1   /* copies are worth it from here on */
+};
+
+/* The chance that the next frame, or a segment before it that is under way, is lost. */
+static uint32_t repair_ppm(const struct run *run, const struct stripe *stripe)
+{
+	uint32_t mss_bytes = stripe->info.mss_bytes ? stripe->info.mss_bytes : RUN_FRAME_MIN;
+	uint64_t ahead_bytes = stripe->info.under_way_bytes + stripe_backlog_bytes(stripe);
+	uint64_t ppm = (1 + (ahead_bytes + mss_bytes - 1) / mss_bytes) * run->loss_ppm;
+	return ppm < 1000000 ? (uint32_t)ppm : 1000000;
+}
+
+void run_look_at(struct run *run, size_t i)
+{
+	const struct stripe *stripe = run->stripes[i];
+	run->choices[i] = (struct sched_choice){
+	        .usable = stripe->state == STRIPE_UP && !stripe->error && !run->avoided[stripe->path] && !run->taken[i],
+	        .express = stripe->express,
+	        .backup = stripe->backup,
+	        .in_recovery = stripe->info.in_recovery,
+	        .held_up = delivery_full(stripe) || delivery_stuck(stripe),
+	        .srtt_us = stripe->info.srtt_us,
+	        .path_us = run->session->paths[stripe->path].now_us,
+	        .rate_Bps = stripe_rate_Bps(&stripe->info),
+	        .backlog_bytes = stripe_backlog_bytes(stripe),
+	        .repair_ppm = repair_ppm(run, stripe),
+	        .room_bytes = stripe->room_bytes >= ROOM_MIN && stripe_output_fits(stripe, 8) ? stripe->room_bytes : 0,
+	};
+}
+
+void run_start(struct run *run, struct session *session)
+{
+	/* The arrays are large and stay as they are: only what `count` covers is read. */
+	run->session = session;
+	run->count = 0;
+	run->loss_ppm =
+	        session->loss_sent < LOSS_UNKNOWN ? LOSS_GUESS : session->loss_lost * 1000000 / session->loss_sent;
+	memset(run->load_bytes, 0, sizeof run->load_bytes);
+	paths_avoided(session, run->avoided);
+	delivery_look(session);
+	for (struct stripe *stripe = session->stripes; stripe; stripe = stripe->next) {
+		if (stripe->state != STRIPE_UP && stripe->state != STRIPE_STALE)
+			continue;
+		if (!stripe->error && session->now_us - stripe->info_us >= MEASURE_US)
+			session->ops->stripe_measure(session->user, stripe);
+		if (stripe->state == STRIPE_DEAD)
+			continue;
+		run->load_bytes[stripe->path] += stripe->info.under_way_bytes + stripe_backlog_bytes(stripe);
+		run->taken[run->count] = false;
+		run->stripes[run->count] = stripe;
+		run_look_at(run, run->count++);
+	}
+	run->copies =
+	        session->loss_sent < LOSS_UNKNOWN || session->loss_lost * 1000 >= session->loss_sent * LOSS_PER_MILLE;
+}
+
+void run_take(struct run *run, int index, bool taken)
+{
+	if (index < 0)
+		return;
+	run->taken[index] = taken;
+	run_look_at(run, (size_t)index);
+}
+
+int run_index_of(const struct run *run, uint32_t stripe_id)
+{
+	for (size_t i = 0; stripe_id && i < run->count; i++)
+		if (run->stripes[i]->id == stripe_id)
+			return (int)i;
+	return -1;
+}
+
+/* --- The choice of a stripe ---------------------------------------------------------------------------------------*/
+
+/* Before OPEN_RESULT, DATA must follow an OPEN on its stripe. */
+static int pick_pinned(const struct run *run, const struct flow *flow, int not_index)
+{
+	for (unsigned i = 0; i < 2; i++) {
+		int index = run_index_of(run, flow->open_stripes[i]);
+		if (index >= 0 && index != not_index && run->choices[index].usable && run->choices[index].room_bytes)
+			return index;
+	}
+	return -1;
+}
+
+/* A flow's own beginning as a small flow keeps no stripe from its bulk. */
+static bool lane_reserved(const struct session *session, const struct flow *flow)
+{
+	uint64_t until_us = flow->id == session->lane_flow ? session->lane_others_until_us : session->lane_until_us;
+	return session->now_us < until_us;
+}
+
+void run_use_lane(struct session *session, const struct flow *flow)
+{
+	if (flow->id != session->lane_flow) {
+		session->lane_others_until_us = session->lane_until_us;
+		session->lane_flow = flow->id;
+	}
+	session->lane_until_us = session->now_us + LANE_US;
+}
+
+static void see_queues(struct run *run)
+{
+	for (size_t i = 0; i < run->count; i++) {
+		unsigned path = run->stripes[i]->path;
+		run->choices[i].queue_full = queue_is_full(&run->session->paths[path], run->load_bytes[path]);
+	}
+}
+
+static void note_held_back(struct run *run)
+{
+	for (size_t i = 0; i < run->count; i++)
+		if (run->choices[i].queue_full && run->choices[i].room_bytes) {
+			run->session->paths[run->stripes[i]->path].held_back = true;
+			run->session->held_back_us = run->session->now_us;
+		}
+}
+
+int run_pick(struct run *run, const struct flow *flow, enum sched_class class, uint32_t len, int not_index)
+{
+	struct session *session = run->session;
+	if (flow && flow->state == FLOW_OPENING)
+		return pick_pinned(run, flow, not_index);
+	bool reserved = flow ? lane_reserved(session, flow) : session->now_us < session->lane_until_us;
+	bool limited = reserved && class < SCHED_SMALL;
+	if (limited)
+		see_queues(run);
+	int index = sched_pick(run->choices, run->count, class, len, reserved, not_index);
+	if (limited && index < 0)
+		note_held_back(run);
+	return index;
+}
