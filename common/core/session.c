@@ -261,6 +261,12 @@ void session_add_reply(struct session *session, enum frame_type type, uint32_t f
 	session->reply_count++;
 }
 
+void session_add_refusal(struct session *session, uint32_t flow, enum open_status status)
+{
+	session->refusals[session->refusal_next] = (struct reply){FRAME_OPEN_RESULT, flow, status};
+	session->refusal_next = (session->refusal_next + 1) % REFUSALS_MAX;
+}
+
 /* --- Stripes ------------------------------------------------------------------------------------------------------*/
 
 static void set_path(struct path *path, const struct hello *hello)

@@ -65,6 +65,19 @@ static void take_connected(struct flow *flow, uint64_t window_edge)
 	take_ack(flow, 0, window_edge);
 }
 
+/* Of a flow that is no longer known: that it is gone, or, if that is why, once more that it was refused. */
+static void reply_gone(struct session *session, uint32_t flow)
+{
+	for (size_t i = 0; i < REFUSALS_MAX; i++) {
+		const struct reply *refusal = &session->refusals[i];
+		if (refusal->flow == flow) {
+			session_add_reply(session, FRAME_OPEN_RESULT, flow, refusal->status);
+			return;
+		}
+	}
+	session_add_reply(session, FRAME_GONE, flow, OPEN_CONNECTED);
+}
+
 static int in_data(struct stripe *stripe, const struct frame *f)
 {
 	struct session *session = stripe->session;
@@ -81,7 +94,7 @@ static int in_data(struct stripe *stripe, const struct frame *f)
 		return refuse(stripe, "DATA for a flow that was never opened");
 	session->stats.duplicate_bytes += f->payload_len;
 	if (!(f->flags & FRAME_FLAG_COPY))
-		session_add_reply(session, FRAME_GONE, f->flow, OPEN_CONNECTED);
+		reply_gone(session, f->flow);
 	return 0;
 }
 
@@ -111,7 +124,7 @@ static int in_open(struct stripe *stripe, const struct frame *f)
 	}
 	if (session_has_seen(session, f->flow)) {
 		if (!(f->flags & FRAME_FLAG_COPY))
-			session_add_reply(session, FRAME_GONE, f->flow, OPEN_CONNECTED);
+			reply_gone(session, f->flow);
 		return 0;
 	}
 	session_mark_seen(session, f->flow);
@@ -120,6 +133,7 @@ static int in_open(struct stripe *stripe, const struct frame *f)
 	if (!flow) {
 		session_tell(session, SESSION_LIMIT, stripe, f->flow,
 		             session->goaway_sent ? "ending" : "flows or memory");
+		session_add_refusal(session, f->flow, OPEN_LIMIT);
 		session_add_reply(session, FRAME_OPEN_RESULT, f->flow, OPEN_LIMIT);
 		return 0;
 	}

@@ -43,6 +43,7 @@ enum {
 	WINDOW_MAX = 1 << 30,
 	SEEN_IDS = 65536, /* flow ids remembered as used, below the highest */
 	REPLIES_MAX = 1024,
+	REFUSALS_MAX = 256,        /* are remembered: their answers may be lost, too */
 	HASH_START = 256,          /* buckets */
 	CHAIN_MAX = 64,            /* flows in one */
 	REPEATS_PER_TICK = 128,    /* records of one flow */
@@ -132,6 +133,8 @@ struct session {
 	struct flow *ack_first, *ack_last; /* in order of ack_due_us */
 	struct reply replies[REPLIES_MAX];
 	uint32_t reply_first, reply_count;
+	struct reply refusals[REFUSALS_MAX]; /* the last OPEN_RESULTs that ended a flow, in a ring; flow 0: none */
+	uint32_t refusal_next;
 
 	bool incarnation_known;
 	uint8_t incarnation[FRAME_ID_BYTES];
@@ -162,6 +165,8 @@ void session_add_event(struct flow *flow, uint8_t event);
 void session_add_control(struct flow *flow, uint8_t control);
 void session_drop_control(struct flow *flow, uint8_t control);
 void session_add_reply(struct session *session, enum frame_type type, uint32_t flow, enum open_status status);
+/* What is still asked about the flow, which ends, gets that answer. */
+void session_add_refusal(struct session *session, uint32_t flow, enum open_status status);
 struct stripe *session_find_stripe(const struct session *session, uint32_t id);
 /* The stripe carries nothing any more, or (`lives`) nothing in time: what it may have carried goes again on others, but
  * not what the other kernel has of a stripe that lives. */

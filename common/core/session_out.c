@@ -191,8 +191,10 @@ static bool send_flow_control(struct run *run, struct flow *flow)
 		run_use_lane(session, flow);
 		session_drop_control(flow, FLOW_CONTROL_RESULT);
 		flow_update_turn(flow);
-		if (flow->state == FLOW_REFUSED)
+		if (flow->state == FLOW_REFUSED) {
+			session_add_refusal(session, flow->id, flow->open_status);
 			flow_finish(flow, RESET_ABORTED);
+		}
 	}
 	if (flow->control & FLOW_CONTROL_ACK) {
 		f.type = FRAME_ACK;
