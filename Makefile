@@ -94,7 +94,9 @@ $(BIN)/link_emulator: $(LINK_OBJ)
 	$(call link,-lm)
 
 $(UNIT_TESTS): $(TST)/%: $(OBJ)/tests/%.o $(patsubst %.c,$(OBJ)/%.o,$(wildcard tests/sim/sim_*.c tests/unit/unit_*.c)) $(LIBCORE)
-	$(call link,-lm)
+	$(call link,$(WRAP) -lm)
+# There simple schedulers take the place of sched.c.
+$(TST)/sim/test_scheduler: WRAP := -Wl,--wrap=sched_pick,--wrap=sched_later_us
 $(IO_TESTS): $(TST)/%: $(OBJ)/tests/%.o $(patsubst %.c,$(OBJ)/%.o,$(wildcard tests/unit/unit_*.c)) $(LIBIO) $(LIBCORE)
 	$(call link,$(IO_LIBS) -lm)
 

@@ -48,7 +48,7 @@ enum {
 	CHAIN_MAX = 64,            /* flows in one */
 	REPEATS_PER_TICK = 128,    /* records of one flow */
 	QUOTA_START_BYTES = 65536, /* of a path that is not the best */
-	SLOW_PATH = 4,             /* a path is slow whose RTT is so many times what the best takes to deliver */
+	SLOW_PATH = 3,             /* a path is slow whose RTT is so many times what the best takes to deliver */
 	RATE_US = 100000,          /* a flow's rate is measured over so long */
 	AHEAD_KEPT_US = 1000000    /* what a slow path asked to be there for it is kept so long */
 };

@@ -62,6 +62,8 @@ static void dial(struct sim *sim, unsigned path, unsigned index)
 	conn->open_us = sim->now_us + 2 * (uint64_t)sim->config.paths[path].delay_us + 1;
 	frame_reader_init(&conn->greeting);
 	sim->conns[slot] = conn;
+	if (slot >= sim->conn_slots)
+		sim->conn_slots = slot + 1;
 }
 
 static unsigned side_of(const struct stripe *stripe)
@@ -237,7 +239,7 @@ static void deliver(struct sim_conn *conn, unsigned from)
 
 struct sim_conn *sim_find_conn(struct sim *sim, unsigned path, unsigned index)
 {
-	for (unsigned i = 0; i < SIM_CONNS; i++) {
+	for (unsigned i = 0; i < sim->conn_slots; i++) {
 		struct sim_conn *conn = sim->conns[i];
 		if (conn && conn->path == path && conn->index == index && !conn->closed[SIM_CLIENT] &&
 		    !conn->lost_us[SIM_CLIENT])
@@ -269,7 +271,7 @@ void sim_kill(struct sim *sim, struct sim_conn *conn, bool silent)
 void sim_path_down(struct sim *sim, unsigned path, bool silent)
 {
 	sim->path_down[path] = true;
-	for (unsigned i = 0; i < SIM_CONNS; i++)
+	for (unsigned i = 0; i < sim->conn_slots; i++)
 		if (sim->conns[i] && sim->conns[i]->path == path)
 			sim_kill(sim, sim->conns[i], silent);
 }
@@ -340,7 +342,7 @@ void sim_restart_server(struct sim *sim)
 {
 	struct sim_host *host = &sim->hosts[SIM_SERVER];
 
-	for (unsigned i = 0; i < SIM_CONNS; i++) {
+	for (unsigned i = 0; i < sim->conn_slots; i++) {
 		struct sim_conn *conn = sim->conns[i];
 		if (!conn || conn->closed[SIM_SERVER])
 			continue;
@@ -363,7 +365,7 @@ void sim_free(struct sim *sim)
 		if (sim->hosts[side].session)
 			session_free(sim->hosts[side].session);
 	UNIT_EQ(memory_live(), sim->live_before);
-	for (unsigned i = 0; i < SIM_CONNS; i++)
+	for (unsigned i = 0; i < sim->conn_slots; i++)
 		if (sim->conns[i])
 			free_conn(sim->conns[i]);
 	for (uint32_t i = 0; i < sim->flow_count; i++)
@@ -384,22 +386,30 @@ static uint64_t timer(uint64_t at_us)
 	return at_us ? at_us : UINT64_MAX;
 }
 
-static uint64_t next_us(const struct sim *sim)
+static uint64_t conn_next_us(const struct sim_conn *conn)
+{
+	uint64_t us = timer(conn->open_us);
+
+	for (unsigned side = 0; side < SIM_SIDES; side++) {
+		us = sooner(us, sim_pipe_next_us(&conn->pipes[side]));
+		us = sooner(us, timer(conn->lost_us[side]));
+		us = sooner(us, timer(conn->retry_us[side]));
+	}
+	return us;
+}
+
+static uint64_t next_us(struct sim *sim)
 {
 	uint64_t us = sooner(sim_app_next_us(sim), timer(sim->wake_us));
 
 	for (unsigned side = 0; side < SIM_SIDES; side++)
 		us = sooner(us, sim->hosts[side].dirty ? 0 : session_next_us(sim->hosts[side].session));
-	for (unsigned i = 0; i < SIM_CONNS; i++) {
-		const struct sim_conn *conn = sim->conns[i];
+	for (unsigned i = 0; i < sim->conn_slots; i++) {
+		struct sim_conn *conn = sim->conns[i];
 		if (!conn)
 			continue;
-		us = sooner(us, timer(conn->open_us));
-		for (unsigned side = 0; side < SIM_SIDES; side++) {
-			us = sooner(us, sim_pipe_next_us(&conn->pipes[side]));
-			us = sooner(us, timer(conn->lost_us[side]));
-			us = sooner(us, timer(conn->retry_us[side]));
-		}
+		conn->next_us = conn_next_us(conn);
+		us = sooner(us, conn->next_us);
 	}
 	for (unsigned p = 0; p < sim->config.path_count; p++)
 		for (unsigned i = 0; !sim->path_down[p] && i < sim->config.paths[p].stripes; i++)
@@ -479,7 +489,7 @@ static void run_host(struct sim_host *host)
 	for (unsigned round = 0; round < SETTLE_MAX; round++) {
 		bool more = false;
 		session_run(host->session, sim->now_us);
-		for (unsigned i = 0; i < SIM_CONNS; i++) {
+		for (unsigned i = 0; i < sim->conn_slots; i++) {
 			struct sim_conn *conn = sim->conns[i];
 			if (!conn || !conn->wrote[host->side])
 				continue;
@@ -518,7 +528,7 @@ static void check_host(struct sim_host *host)
 
 static void sweep(struct sim *sim)
 {
-	for (unsigned i = 0; i < SIM_CONNS; i++) {
+	for (unsigned i = 0; i < sim->conn_slots; i++) {
 		struct sim_conn *conn = sim->conns[i];
 		if (!conn || !conn->closed[SIM_CLIENT] || !conn->closed[SIM_SERVER])
 			continue;
@@ -545,8 +555,8 @@ static bool step(struct sim *sim, uint64_t until_us)
 	if (sim->config.step)
 		sim->config.step(sim, sim->config.user);
 	dial_due(sim);
-	for (unsigned i = 0; i < SIM_CONNS; i++)
-		if (sim->conns[i])
+	for (unsigned i = 0; i < sim->conn_slots; i++)
+		if (sim->conns[i] && sim->conns[i]->next_us <= sim->now_us)
 			run_conn(sim->conns[i]);
 	sim_app_run(sim);
 	for (unsigned side = 0; side < SIM_SIDES; side++) {

@@ -126,6 +126,7 @@ struct sim_conn {
 	uint64_t lost_us[SIM_SIDES];  /* when that side will learn of the end; 0: no end in sight */
 	bool wrote[SIM_SIDES];
 	uint64_t retry_us[SIM_SIDES]; /* a partial write goes on then */
+	uint64_t next_us;             /* when something happens here by itself, as the last step began */
 };
 
 struct sim_host {
@@ -145,6 +146,7 @@ struct sim {
 	struct sim_host hosts[SIM_SIDES];
 	struct sim_link links[SIM_PATHS][SIM_SIDES];
 	struct sim_conn *conns[SIM_CONNS]; /* NULL: free */
+	unsigned conn_slots;               /* those beyond were never used */
 	bool path_down[SIM_PATHS];         /* no dialling */
 	uint64_t redial_us[SIM_PATHS][64]; /* when to dial; 0: not */
 	struct sim_flow **flows;

@@ -133,7 +133,7 @@ static void pass_link(struct sim_pipe *pipe, struct sim_segment *segment, uint64
 	}
 	if (!pipe->in_flight)
 		pipe->sacked_us = pipe->sacked_sent_us = now_us;
-	segment->sent_us = now_us;
+	segment->sent_us = pipe->last_sent_us = now_us;
 	segment->rate_bytes = pipe->sacked_bytes;
 	segment->rate_us = pipe->sacked_us;
 	segment->rate_sent_us = pipe->sacked_sent_us;
@@ -183,8 +183,27 @@ static bool may_send(const struct sim_pipe *pipe, uint64_t now_us)
 	return pipe->in_flight < pipe->cwnd && pipe->next_send_us <= now_us;
 }
 
+/* After a rest Reno begins anew: its window halves with each timeout that passed (RFC 2861; Linux by default). */
+static void wake_up(struct sim_pipe *pipe, uint64_t now_us)
+{
+	uint64_t initial = INITIAL_SEGMENTS * (uint64_t)pipe->mss, least = pipe->cwnd < initial ? pipe->cwnd : initial;
+
+	if (pipe->link->congestion != SIM_RENO || pipe->first != pipe->end ||
+	    now_us - pipe->last_sent_us <= rto_us(pipe))
+		return;
+	if (pipe->ssthresh < pipe->cwnd * 3 / 4)
+		pipe->ssthresh = pipe->cwnd * 3 / 4;
+	for (uint64_t rest_us = now_us - pipe->last_sent_us; rest_us > rto_us(pipe) && pipe->cwnd > least;
+	     rest_us -= rto_us(pipe))
+		pipe->cwnd /= 2;
+	if (pipe->cwnd < least)
+		pipe->cwnd = least;
+}
+
 static void transmit(struct sim_pipe *pipe, uint64_t now_us)
 {
+	if (has_new(pipe))
+		wake_up(pipe, now_us);
 	for (uint32_t i = 0; i < pipe->repair_count && may_send(pipe, now_us); i++) {
 		struct sim_segment *segment = segment_at(pipe, pipe->repairs[i]);
 		if (!waits(segment))

@@ -63,7 +63,7 @@ struct sim_pipe {
 	uint32_t repair_count;
 	uint64_t in_flight;
 	uint32_t in_flight_segments;
-	uint64_t cwnd, ssthresh, pacing_Bps, next_send_us;
+	uint64_t cwnd, ssthresh, pacing_Bps, next_send_us, last_sent_us;
 	uint64_t recovery_end; /* in recovery until this offset is acked */
 	uint32_t srtt_us, rttvar_us, rtt_min_us;
 	unsigned backoff;

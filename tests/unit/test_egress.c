@@ -150,6 +150,17 @@ static void lose_record(struct egress *e, uint64_t *seed)
 	egress_mark_lost(e, record);
 }
 
+static bool leave_some(struct egress *e, uint64_t *seed)
+{
+	uint64_t len = unit_below(seed, egress_sendable(e) + 1), before = e->sent;
+	int err = egress_leave(e, len, 1 + (uint32_t)unit_below(seed, 20000));
+
+	for (uint64_t k = before; k < e->sent; k++)
+		model.carrier[k] = model.copy[k] = 0;
+	model.sent = e->sent;
+	return err ? UNIT_EQ(err, -ENOMEM) && UNIT_TRUE(e->sent < before + len) : UNIT_EQ(e->sent, before + len);
+}
+
 static bool acknowledge(struct egress *e, uint64_t *seed)
 {
 	uint64_t offset = model.acked + unit_below(seed, model.sent - model.acked + 1);
@@ -184,7 +195,7 @@ static void check_random(const char *name, size_t pool_pages, unsigned fail_of_1
 			for (int step = 0; good && step < 500; step++) {
 				if (unit_chance(&seed, fail_of_100, 100))
 					memory_fail_after(1 + unit_below(&seed, 2));
-				switch (unit_below(&seed, 12)) {
+				switch (unit_below(&seed, 13)) {
 				case 0:
 				case 1:
 				case 2:
@@ -212,6 +223,9 @@ static void check_random(const char *name, size_t pool_pages, unsigned fail_of_1
 					break;
 				case 10:
 					good = acknowledge(&e, &seed);
+					break;
+				case 12:
+					good = !unit_chance(&seed, 1, 3) || leave_some(&e, &seed);
 					break;
 				case 11:
 					if (step > 400 && !model.fin) {
@@ -473,8 +487,49 @@ static void check_repeats(void)
 	}
 }
 
+static void check_left(void)
+{
+	struct egress e;
+	struct egress_piece piece;
+
+	UNIT_CASE("what is left for later waits, in pieces, while what lies behind it goes") {
+		page_pool_init(&pool, 10);
+		egress_init(&e, &pool);
+		put_in(&e, 10000, 10000);
+		UNIT_EQ(egress_leave(&e, 2500, 1000), 0);
+		UNIT_EQ(e.record_count, 3);
+		UNIT_TRUE(egress_next_new(&e, 1400, &piece));
+		UNIT_EQ(piece.offset, 2500);
+		UNIT_TRUE(!piece.record);
+		UNIT_EQ(egress_sent(&e, &piece, 7, 1), 0);
+		for (unsigned i = 0; i < 3; i++) {
+			UNIT_TRUE(egress_next(&e, 60000, &piece));
+			UNIT_EQ(piece.offset, 1000 * i);
+			UNIT_EQ(piece.len, i < 2 ? 1000 : 500);
+			UNIT_EQ(piece.avoid_stripe, 0);
+			UNIT_TRUE(piece.record && !piece.record->sent_us);
+			UNIT_EQ(egress_sent(&e, &piece, 1, 2), 0);
+			UNIT_TRUE(!piece.record->reinjected); /* it goes for the first time */
+		}
+		UNIT_TRUE(egress_next(&e, 60000, &piece));
+		UNIT_EQ(piece.offset, 3900);
+		UNIT_EQ(piece.len, 6100);
+	}
+	UNIT_CASE("a stripe that dies changes nothing of it, and the other side may have it without knowing how") {
+		UNIT_EQ(egress_leave(&e, 100, 1000), 0);
+		UNIT_EQ(egress_stripe_lost(&e, 7, 0), 1);
+		UNIT_EQ(e.lost, 2);
+		UNIT_EQ(egress_ack(&e, 4000, 0), 0);
+		UNIT_EQ(e.lost, 0);
+		egress_fini(&e);
+		page_pool_fini(&pool);
+		UNIT_EQ(memory_live(), 0);
+	}
+}
+
 int main(void)
 {
+	check_left();
 	check_rules();
 	check_account();
 	check_repeats();
