@@ -42,9 +42,15 @@ expect_soon() { # NAME pair|direct SECONDS
 
 # ---- flows that stay ----------------------------------------------------------------------------------------------
 
-# hold NAME: a connection that nothing ends but us; $started.
-hold() {
+# hold_begin NAME: a connection that nothing ends but us; $started. hold NAME: it goes all the way.
+hold_begin() {
+	# What another one of that name has said is no news of this one.
+	rm -f "$dir/$1.log"
 	start "$1" source "$tcp_probe" connect "$dest_ip" $hold_port limit=300 read=1 say=in read=1
+}
+
+hold() {
+	hold_begin "$1"
 	log_wait "$dir/$1.log" '^in$' 10 || not_ok "$1 is connected" "$(tail -n 1 "$dir/$1.log")"
 }
 
@@ -196,6 +202,7 @@ test_limits() {
 	pair_stop
 	rx_start --limits.flows=2 && tx_start && tx_connected && rules up
 	hold_many 2
+	equal "limit of rx_proxy: as many go through the pair" "$(stat rx flows)" 2
 	expect "limit of rx_proxy: the next one goes direct" direct 1500
 	release_all "limit of rx_proxy"
 }
@@ -214,7 +221,7 @@ test_files() {
 	tx_connected && rules up
 	transfer_begin --bytes=24M
 	for ((i = 0; i < 45; i++)); do
-		start "held$i" source "$tcp_probe" connect "$dest_ip" $hold_port limit=300 read=1 say=in read=1
+		hold_begin "held$i"
 		held+=("$started")
 	done
 	check "few descriptors: every connection reaches its destination" "some do not" wait_for 15 all_in 45
@@ -250,7 +257,6 @@ lowest_free() {
 # Taken away while it runs.
 test_files_taken() {
 	local held=()
-	rm -f "$dir"/held*.log
 	pair_restart
 	transfer_begin --duration_s=4
 	set_files "$tx_pid" $(($(lowest_free "$tx_pid") + 2))
@@ -270,6 +276,7 @@ end_in_order() {
 	pid=${!pid}
 	hold idle
 	idle=$started
+	rm -f "$dir/late.log"
 	start late source "$tcp_probe" connect "$dest_ip" $late_port end
 	late=$started
 	wait_for 5 eval '[ "$(stat rx flows)" = 2 ]' || not_ok "$1: two flows run" "$(stat rx flows)"
