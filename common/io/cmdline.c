@@ -45,7 +45,8 @@ static void print_help(const struct cmdline *cl, enum conf_group group, const st
 	printf("Usage: %s [-c FILE] [--key=value …]\n%s\n\nOptions:\n", cl->program, cl->summary);
 	print_switch("-c FILE, --config=FILE",
 	             "configuration; default ./network.conf, then /etc/pair_proxy/network.conf");
-	print_switch("--check", "read and validate the configuration, then exit");
+	print_switch("--check",
+	             "read and validate the configuration, then exit: 0, or 2 if it would not start with it");
 	print_switch("--log-level=LEVEL", "error, warn, info or debug; default info");
 	print_switch("--help", "this text");
 	print_switch("--version", "the version");
@@ -191,9 +192,9 @@ static _Noreturn void report_check(const struct cmdline *cl, enum conf_group gro
 {
 	const char *why = cl->objection ? cl->objection(conf) : NULL;
 
-	printf("%s: the configuration of %s is valid\n", conf->file, conf_group_name(group));
 	if (why)
-		fprintf(stderr, "%s: but it would not start: %s\n", cl->program, why);
+		fail(cl, "%s: would not start: %s", conf->file, why);
+	printf("%s: the configuration of %s is valid\n", conf->file, conf_group_name(group));
 	conf_free(conf);
 	exit(EXIT_DONE);
 }

@@ -1,7 +1,8 @@
 /* cmdline: the command line that all binaries share.
  *
  *   -c FILE, --config=FILE   configuration file; default ./network.conf, then /etc/pair_proxy/network.conf
- *   --check                  read and validate the configuration, say so, exit
+ *   --check                  read and validate the configuration, say so, exit: 0, or 2 if the program would not start
+ *                            with it
  *   --log-level=LEVEL        error, warn, info or debug; set before cmdline_load returns, default info
  *   --help, --version
  *   --KEY=VALUE              any scalar of the binary's own group; nested ones by their dotted name
@@ -35,7 +36,7 @@ struct cmdline {
 	const char *program; /* "tx_proxy" */
 	const char *summary; /* one sentence for --help */
 	/* NULL, or gives why the program would not start with a configuration that is valid (NULL: it would). --check
-	 * tells it; to heed it otherwise is the program's business. */
+	 * refuses it then; to heed it otherwise is the program's business. */
 	const char *(*objection)(const struct conf *conf);
 };
 

@@ -204,7 +204,7 @@ test_capabilities() {
 
 # ---- with what they do not serve ----------------------------------------------------------------------------------
 
-# stays_down NAME PATTERN: rx_proxy with the group on standard input ends with code 2, and --check tells the same.
+# stays_down NAME PATTERN: rx_proxy with the group on standard input ends with code 2, and so does --check.
 stays_down() {
 	local said code
 	cat >"$dir/down.conf"
@@ -212,7 +212,8 @@ stays_down() {
 	code=$?
 	check "rx_proxy does not start: $1" "code $code: $said" eval "[ $code = 2 ] && grep -Eq '$2' <<<'${said//\'/}'"
 	said=$("$BIN/rx_proxy" --check -c "$dir/down.conf" 2>&1)
-	check "and --check says so: $1" "$said" grep -Eq "$2" <<<"$said"
+	code=$?
+	check "and --check says so: $1" "code $code: $said" eval "[ $code = 2 ] && grep -Eq '$2' <<<'${said//\'/}'"
 }
 
 test_refusals() {
