@@ -107,6 +107,7 @@ $(TST)/io/test_traffic: LDLIBS += $(CRYPTO_LIBS)
 # Tests of a daemon's own modules link those objects besides the libraries.
 $(TST)/io/test_syn_parse: $(OBJ)/tx_proxy/syn_parse.o
 $(TST)/io/test_conn: $(OBJ)/tx_proxy/conn.o
+$(TST)/io/test_failures: $(OBJ)/tx_proxy/failures.o
 $(TST)/io/test_access: $(OBJ)/rx_proxy/access.o
 $(TST)/io/test_access: LDLIBS += $(LIBIO) $(IO_LIBS)
 $(TST)/io/test_link_table $(TST)/io/test_link_watch: LDLIBS += $(call pkg_libs,libmnl)

@@ -17,7 +17,9 @@ enum {
 	PAUSE_MIN_MS = 100,
 	PAUSE_MAX_MS = 5000,
 	PAUSE_FIRST_MAX_MS = 1000, /* of a path's first stripe: the others follow when it gets through */
-	HALVING_MS = 500,          /* of a welcome stripe's life */
+	PAUSE_WRONG_MAX_MS = 30000,
+	PAUSE_WRONG_FIRST_MAX_MS = 5000,
+	HALVING_MS = 500, /* of a welcome stripe's life */
 	AT_ONCE_MS = 1,
 	ABSENT_MS = 20000, /* netlink tells sooner; for what it cannot know */
 	CONNECT_MS = 3000,
@@ -57,6 +59,8 @@ static void pause_longer(struct dial *dial)
 {
 	unsigned max_ms = dial->index ? PAUSE_MAX_MS : PAUSE_FIRST_MAX_MS;
 
+	if (dial->wrong)
+		max_ms = dial->index ? PAUSE_WRONG_MAX_MS : PAUSE_WRONG_FIRST_MAX_MS;
 	pause_for(dial, dial->pause_ms);
 	dial->pause_ms = dial->pause_ms * 2 < max_ms ? dial->pause_ms * 2 : max_ms;
 }
@@ -76,14 +80,26 @@ void dial_again(struct dial *dial, bool fresh)
 	set_state(dial, DIAL_PAUSED, AT_ONCE_MS);
 }
 
-static void refused(struct dial *dial, const char *step, const char *reason)
+static void tell(const struct dial *dial, const char *step, const char *reason)
 {
 	const struct conf_path *conf = dial->path->conf;
-	char remote[SOCKADDR_TEXT_MAX], why[128];
+	char remote[SOCKADDR_TEXT_MAX], text[512], why[128];
+	unsigned count = 0;
+	bool is_due = failures_note(&dial->path->failures, step, reason, dial->env->runner->now_us, &count);
 
-	log_limited(&failed_limit, LOG_LEVEL_INFO, "dial_failed", "path=%s stripe=%u remote=%s step=%s error=%s",
-	            conf->name, dial->index, sockaddr_text(remote, &conf->remote), step,
-	            log_value(why, sizeof why, reason));
+	snprintf(text, sizeof text, "path=%s stripe=%u remote=%s step=%s error=%s", conf->name, dial->index,
+	         sockaddr_text(remote, &conf->remote), step, log_value(why, sizeof why, reason));
+	if (!is_due)
+		log_event(LOG_LEVEL_DEBUG, "dial_failed", "%s", text);
+	else if (count > 1)
+		log_limited(&failed_limit, LOG_LEVEL_INFO, "dial_failed", "%s count=%u", text, count);
+	else
+		log_limited(&failed_limit, LOG_LEVEL_INFO, "dial_failed", "%s", text);
+}
+
+static void refused(struct dial *dial, const char *step, const char *reason)
+{
+	tell(dial, step, reason);
 	pause_longer(dial);
 }
 
@@ -229,6 +245,7 @@ static void start_connect(struct dial *dial)
 	note_links(dial, fd);
 	dial->dialled_us = dial->env->runner->now_us;
 	dial->up_us = 0;
+	dial->wrong = false;
 	ev_io_set(&dial->connecting, fd, EV_WRITE);
 	ev_io_start(loop, &dial->connecting);
 	set_state(dial, DIAL_CONNECTING, CONNECT_MS);
@@ -256,7 +273,19 @@ static void on_closed(void *user, struct stripe_io *io)
 	dial->at_once = false;
 }
 
-static const struct stripe_io_owner stripe_owner = {.closed = on_closed};
+/* Before WELCOME it is an attempt that failed. */
+static bool tells(void *user, const struct stripe_io *io, const char *reason, bool broken)
+{
+	struct dial *dial = user;
+
+	if (dial->state != DIAL_HANDSHAKE)
+		return false;
+	dial->wrong = broken;
+	tell(dial, "hello", reason);
+	return true;
+}
+
+static const struct stripe_io_owner stripe_owner = {.closed = on_closed, .tells = tells};
 
 static void start_stripe(struct dial *dial, const struct transport *transport)
 {
@@ -300,6 +329,7 @@ static void secure(struct dial *dial)
 		/* The reason is a static text, and stays. */
 		const char *reason = transport_reason(&dial->transport);
 		transport_close(&dial->transport);
+		dial->wrong = err == -EPROTO;
 		refused(dial, "tls", reason);
 	}
 }
@@ -381,6 +411,7 @@ void dial_welcome(struct dial *dial)
 {
 	dial->up_us = dial->env->runner->now_us;
 	dial->path->waits_for = LINK_LACKS_NOTHING;
+	dial->path->failures = (struct failures){0};
 	set_state(dial, DIAL_UP, 0);
 }
 

@@ -5,7 +5,10 @@
  * 5 s (1 s for the first stripe of a path: the others follow it), each with a random part so that stripes and proxies
  * do not return all at once. A stripe that was welcome pays back: its pause is halved for each half second that it
  * lived. So a path that comes and goes is dialled quickly when it is well, and who closes soon after WELCOME is left
- * alone as one who refuses.
+ * alone as one who refuses. A far end that answers, but not as rx_proxy does, will hardly change soon: there the pauses
+ * grow to 30 s (5 s for the first stripe).
+ *
+ * What fails is told once for each path and reason, then once a minute (failures.h); each time with log-level debug.
  *
  * While this machine lacks what the path is bound to (struct dial_path), a failed attempt is followed by one in 10 to
  * 20 s, and one line in the log tells what is waited for: the dialler learns from netlink when it is there.
@@ -17,6 +20,7 @@
 #include "../common/io/link_table.h"
 #include "../common/io/runner.h"
 #include "../common/io/transport.h"
+#include "failures.h"
 
 /* What all dials of a dialler share. */
 struct dial_env {
@@ -37,6 +41,7 @@ struct dial_path {
 	uint64_t news;      /* link_table_news of then */
 	bool routed;        /* a route to its remote was added since */
 	uint64_t nudged_us;
+	struct failures failures; /* since a stripe was welcome */
 };
 
 enum dial_state {
@@ -56,6 +61,7 @@ struct dial {
 	/* private */
 	unsigned pause_ms;   /* before the next attempt, without its random part */
 	bool at_once;        /* no pause when it has closed */
+	bool wrong;          /* what answered the attempt was no rx_proxy for us */
 	uint64_t dialled_us; /* when the last attempt began */
 	uint64_t up_us;      /* when that one was welcome; 0: it was not */
 	/* From DIAL_CONNECTING on: what the socket uses, as far as the link table knew it at the last look. */

@@ -87,11 +87,17 @@ static void log_end(const struct stripe_io *io, struct log_limit *limit, enum lo
 	            sockaddr_text(remote, &io->remote), log_value(why, sizeof why, reason));
 }
 
+static bool owner_tells(const struct stripe_io *io, const char *reason, bool broken)
+{
+	return io->owner->tells && io->owner->tells(io->user, io, reason, broken);
+}
+
 void stripe_io_close(struct stripe_io *io, const char *reason)
 {
 	if (!io->stripe)
 		return;
-	log_end(io, &closed_limit, LOG_LEVEL_INFO, "stripe_closed", reason);
+	if (!owner_tells(io, reason, false))
+		log_end(io, &closed_limit, LOG_LEVEL_INFO, "stripe_closed", reason);
 	drop(io);
 }
 
@@ -113,7 +119,10 @@ static void close_errno(struct stripe_io *io, int error)
 /* The engine refuses what came: somebody speaks another protocol, or means harm. */
 static void close_broken(struct stripe_io *io)
 {
-	log_end(io, &broken_limit, LOG_LEVEL_WARN, "stripe_broken", io->stripe->error ? io->stripe->error : "refused");
+	const char *reason = io->stripe->error ? io->stripe->error : "refused";
+
+	if (!owner_tells(io, reason, true))
+		log_end(io, &broken_limit, LOG_LEVEL_WARN, "stripe_broken", reason);
 	drop(io);
 }
 

@@ -21,6 +21,9 @@ struct stripe_io;
 struct stripe_io_owner {
 	/* `io` is valid during the call, its stripe is gone. */
 	void (*closed)(void *user, struct stripe_io *io);
+	/* NULL, or asked before a line tells why the stripe ends, while that is still there. True: nothing is logged,
+	 * the owner tells it in its own way. `broken`: the far end does not keep to the protocol. */
+	bool (*tells)(void *user, const struct stripe_io *io, const char *reason, bool broken);
 };
 
 struct stripe_io {

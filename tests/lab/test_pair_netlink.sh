@@ -156,22 +156,28 @@ test_flapping() {
 
 dials() { on tx awk '/^Tcp:/ && ++line == 2 { print $6 }' /proc/net/snmp; }
 
-# A case: how many connections all stripes make in 4 s, once their pauses are long.
+# hammered NAME MAX: a case: how many connections all stripes make in 4 s, once their pauses are long.
 hammered() {
 	local before count
 	sleep 4.5
 	before=$(dials)
 	sleep 4
 	count=$(($(dials) - before))
-	check "$1" "$count connections in 4 s" [ "$count" -gt 0 -a "$count" -le 40 ]
+	check "$1" "$count connections in 4 s" [ "$count" -gt 0 -a "$count" -le "$2" ]
 	printf '# %s: %s connections in 4 s\n' "$1" "$count" >&2
 }
 
 test_rejecting() {
 	rx_stop KILL
-	hammered "a far end that refuses is left alone"
+	hammered "a far end that refuses is left alone" 40
 	serve slammer rx 6000 socat TCP-LISTEN:6000,fork,reuseaddr SYSTEM:true
-	hammered "one that accepts and closes is left alone"
+	hammered "one that accepts and closes is left alone" 40
+	stop "$started"
+	serve echo rx 6000 socat TCP-LISTEN:6000,fork,reuseaddr EXEC:cat
+	hammered "one that speaks another protocol is left alone, and longer" 20
+	equal "it is told, once for each path" "$(grep -E 'no WELCOME at the start' "$tx_log" | grep -o ' path=[a-z]*' | sort)" \
+		"$(printf ' path=%s\n' any dsl link stick)"
+	equal "each of the others was, too" "$(grep 'event=dial_failed path=link .*Connection refused' "$tx_log" | wc -l)" 1
 	stop "$started"
 }
 
