@@ -7,6 +7,7 @@
 
 enum {
 	RTO_MIN_US = 200000,
+	RTO_MAX_US = 2000000, /* sock_prepare_stripe */
 	TAIL_MIN_US = 10000,
 	BACKOFF_MAX = 6,
 	INITIAL_SEGMENTS = 10,
@@ -117,7 +118,8 @@ static uint64_t rto_us(const struct sim_pipe *pipe)
 {
 	uint64_t us = pipe->srtt_us + 4 * (uint64_t)pipe->rttvar_us;
 
-	return (us < RTO_MIN_US ? RTO_MIN_US : us) << pipe->backoff;
+	us = (us < RTO_MIN_US ? RTO_MIN_US : us) << pipe->backoff;
+	return us < RTO_MAX_US ? us : RTO_MAX_US;
 }
 
 /* One segment, for the first time or again, through the link. */
@@ -414,18 +416,27 @@ static bool learn(struct sim_pipe *pipe, uint64_t now_us)
 		any = true;
 	}
 	uint32_t kept = 0;
+	bool timeout = false;
 	for (uint32_t i = 0; i < pipe->repair_count; i++) {
 		struct sim_segment *segment = segment_at(pipe, pipe->repairs[i]);
 		bool due = !waits(segment) && segment->known_us <= now_us;
-		if (due && segment->arrival_us == UINT64_MAX)
-			learn_lost(pipe, segment, segment->repaired); /* else it is the tail's probe */
-		else if (due)
+		if (due && segment->arrival_us == UINT64_MAX) {
+			bool probe = !segment->repaired; /* the tail's */
+			learn_lost(pipe, segment, !probe && !timeout);
+			timeout = timeout || !probe;
+		} else if (due)
 			on_sack(pipe, segment, now_us);
 		any = any || due;
 		if (!segment->sacked)
 			pipe->repairs[kept++] = pipe->repairs[i];
 	}
 	pipe->repair_count = kept;
+	/* A connection has one timer, which takes all that was lost for lost. */
+	for (uint32_t i = 0; timeout && i < kept; i++) {
+		struct sim_segment *segment = segment_at(pipe, pipe->repairs[i]);
+		if (!waits(segment) && segment->arrival_us == UINT64_MAX)
+			learn_lost(pipe, segment, false);
+	}
 	return any;
 }
 

@@ -3,9 +3,10 @@
  * Bytes go in as to a socket's send buffer, in order, and come out in order. Segments of a path's pipes share its rate
  * and its drop-tail queue (struct sim_link), are lost there by chance or when the queue is full, and arrive after its
  * delay; acknowledgements come back after the same delay and take no room. A lost segment is missed when one that was
- * sent after it is acknowledged (SACK, RACK: RFC 8985, without its reordering window), or by timeout (srtt + 4 ·
- * rttvar, at least 200 ms, doubled each time; 2 · srtt at the tail, as its probe does), and is sent again, through the
- * same queue. So what is behind it waits for a round trip more, and for much longer if the repair is lost at the end.
+ * sent after it is acknowledged (SACK, RACK: RFC 8985, without its reordering window), or by the connection's timeout
+ * (srtt + 4 · rttvar, at least 200 ms, doubled each time up to two seconds; 2 · srtt at the tail, as its probe does),
+ * and is sent again, through the same queue. So what is behind it waits for a round trip more, and for much longer if
+ * the repair is lost at the end.
  *
  * How much is under way: Reno's window with CUBIC's decrease (SIM_RENO), or what the measured rate and RTT ask for
  * (SIM_BBR: BBR version 1's start-up, drain and gain cycle; no PROBE_RTT, no long-term policer model).

@@ -1,5 +1,8 @@
-/* A path that was ten times slower for a while, with a bulk flow over it and another: it is in use again soon after it
- * is well, though nothing was put on it meanwhile that would have told so.
+/* Paths that are bad for a while, with a bulk flow over two of them.
+ *
+ * One that was ten times slower is in use again soon after it is well, though nothing was put on it meanwhile that
+ * would have told so. And when one or the other loses everything, in turn, the flow goes on; what that costs is mostly
+ * TCP's: a path that is back stays idle until its connections' backed-off timers run out.
  */
 #include "../unit/unit.h"
 #include "sim_net.h"
@@ -57,6 +60,42 @@ static void check_spell(const struct spell *spell, enum sim_congestion congestio
 	sim_free(sim);
 }
 
+/* 15 MB over two paths of 20 Mbit/s, of which always just one loses nothing: how long it takes, or until `for_us`. */
+static uint64_t in_turn_us(enum sim_congestion congestion, uint64_t for_us)
+{
+	struct sim_config config = {.seed = 1, .path_count = 2};
+
+	for (unsigned p = 0; p < config.path_count; p++)
+		config.paths[p] = (struct sim_path){.stripes = 8,
+		                                    .rate_Bps = 2500000,
+		                                    .delay_us = 15000,
+		                                    .queue_bytes = 125000,
+		                                    .congestion = congestion};
+	struct sim *sim = sim_new(&config);
+	if (!UNIT_TRUE(sim))
+		return 0;
+	sim_run_until(sim, SPELL_US);
+	const struct sim_flow *flow = sim_add(sim, &(struct sim_plan){.bytes = {15000000, 0}});
+	for (unsigned turn = 0; !flow->ends[SIM_SERVER].over && sim->now_us < SPELL_US + for_us; turn++) {
+		for (unsigned p = 0; p < config.path_count; p++)
+			for (unsigned side = 0; side < SIM_SIDES; side++)
+				sim->links[p][side].loss_ppm = p == turn % 2 ? 1000000 : 0;
+		sim_run_until(sim, sim->now_us + SIM_SECOND);
+	}
+	UNIT_TRUE(!sim->wrong[0]);
+	uint64_t took_us = flow->ends[SIM_SERVER].over ? flow->ends[SIM_SERVER].over_us - SPELL_US : for_us;
+	sim_free(sim);
+	return took_us;
+}
+
+static void check_in_turn(enum sim_congestion congestion, uint64_t within_us)
+{
+	uint64_t us = in_turn_us(congestion, 2 * within_us);
+
+	if (us > within_us)
+		UNIT_FAIL("%.1f s at least, not %.1f", (double)us / SIM_SECOND, (double)within_us / SIM_SECOND);
+}
+
 int main(void)
 {
 	for (size_t i = 0; i < sizeof spells / sizeof spells[0]; i++)
@@ -64,5 +103,10 @@ int main(void)
 			check_spell(&spells[i], SIM_BBR);
 			check_spell(&spells[i], SIM_RENO);
 		}
+	/* 6 s without a pause. */
+	UNIT_CASE("two paths silent in turn, a second each: 15 MB get through in 20 s, with BBR")
+		check_in_turn(SIM_BBR, 20 * SIM_SECOND);
+	UNIT_CASE("and in 40 s with Reno")
+		check_in_turn(SIM_RENO, 40 * SIM_SECOND);
 	return unit_exit();
 }
