@@ -80,6 +80,12 @@ void dial_again(struct dial *dial, bool fresh)
 	set_state(dial, DIAL_PAUSED, AT_ONCE_MS);
 }
 
+void dial_within(struct dial *dial, uint64_t wait_us)
+{
+	if (ev_timer_remaining(dial->env->runner->loop, &dial->timer) > (double)wait_us / 1e6)
+		set_state(dial, DIAL_PAUSED, (unsigned)(wait_us / 1000) + AT_ONCE_MS);
+}
+
 static void tell(const struct dial *dial, const char *step, const char *reason)
 {
 	const struct conf_path *conf = dial->path->conf;

@@ -36,11 +36,12 @@ enum { DIAL_LACKS_ROUTE = LINK_LACKS_ADDRESS + 1 };
 struct dial_path {
 	const struct conf_path *conf;
 	unsigned index;
-	unsigned lack;      /* as of the last news from netlink */
-	unsigned waits_for; /* an attempt failed for want of this, and the log says so; 0: none did */
-	uint64_t news;      /* link_table_news of then */
-	bool routed;        /* a route to its remote was added since */
-	uint64_t nudged_us;
+	unsigned lack;            /* as of the last news from netlink */
+	unsigned waits_for;       /* an attempt failed for want of this, and the log says so; 0: none did */
+	uint64_t news;            /* link_table_news of then */
+	bool routed;              /* a route to its remote was added since */
+	uint64_t nudges_us;       /* the dialler's: when the next nudge would come, if none came too soon */
+	uint64_t nudge_us;        /* the last nudge is made then, or was */
 	struct failures failures; /* since a stripe was welcome */
 };
 
@@ -86,6 +87,8 @@ void dial_welcome(struct dial *dial);
 
 /* The next attempt is made now; a `fresh` one is followed by short pauses again. Only in DIAL_PAUSED. */
 void dial_again(struct dial *dial, bool fresh);
+/* The next attempt is made in `wait_us`, or before that if its pause is over. Only in DIAL_PAUSED. */
+void dial_within(struct dial *dial, uint64_t wait_us);
 /* Ends the attempt, or the stripe with a line in the log; the next attempt, a fresh one, is made now. Not in
  * DIAL_PAUSED. */
 void dial_give_up(struct dial *dial, const char *reason);

@@ -4,7 +4,11 @@
 
 #include "dial.h"
 
-enum { NUDGE_MS = 1000 };
+enum {
+	/* Of each path: so many in a row, then one in so long. */
+	NUDGES_MAX = 6,
+	NUDGE_US = 2000000
+};
 
 struct dialler {
 	struct dial_env env;
@@ -46,26 +50,44 @@ static bool is_bound(const struct dial_path *path)
 	return *path->conf->interface || path->conf->local.family != ADDR_NONE;
 }
 
+/* How long a nudge has to wait: a machine whose routes or addresses come and go all the time must not make us hammer
+ * the other side (generic cell rate algorithm, ITU-T I.371). One that waits stands for all that come until then. */
+static uint64_t nudge_wait_us(struct dial_path *path, uint64_t now_us)
+{
+	const uint64_t ahead_us = (NUDGES_MAX - 1) * NUDGE_US;
+
+	if (now_us < path->nudge_us)
+		return path->nudge_us - now_us;
+	uint64_t from_us = path->nudges_us > now_us ? path->nudges_us : now_us;
+	path->nudges_us = from_us + NUDGE_US;
+	path->nudge_us = from_us > now_us + ahead_us ? from_us - ahead_us : now_us;
+	return path->nudge_us - now_us;
+}
+
+static void nudge_dial(struct dial *dial, bool fresh, bool anew)
+{
+	if (dial->state == DIAL_PAUSED)
+		dial_again(dial, fresh);
+	else if (dial->state == DIAL_CONNECTING && anew)
+		dial_give_up(dial, NULL);
+}
+
 /* Something came that the path may have waited for. Where it is bound to something, attempts that began without that
  * are begun anew: a socket that is bound to a device takes whatever address there is, and as long as it has no route
  * the whole world for its own link. */
 static void nudge(struct dialler *dialler, struct dial_path *path, bool was_missing)
 {
 	bool bound = is_bound(path);
-	uint64_t now_us = dialler->env.runner->now_us;
+	uint64_t wait_us = nudge_wait_us(path, dialler->env.runner->now_us);
 
-	/* What happens elsewhere on this machine must not make us hammer the other side. */
-	if (!bound && !was_missing && now_us - path->nudged_us < NUDGE_MS * 1000)
-		return;
-	path->nudged_us = now_us;
 	for (size_t i = 0; i < dialler->count; i++) {
 		struct dial *dial = &dialler->dials[i];
 		if (dial->path != path)
 			continue;
-		if (dial->state == DIAL_PAUSED)
-			dial_again(dial, bound || was_missing);
-		else if (dial->state == DIAL_CONNECTING && bound)
-			dial_give_up(dial, NULL);
+		if (!wait_us)
+			nudge_dial(dial, bound || was_missing, bound);
+		else if (dial->state == DIAL_PAUSED)
+			dial_within(dial, wait_us);
 	}
 }
 

@@ -1,6 +1,6 @@
 #!/bin/bash
 # tx_proxy follows the machine: interfaces and addresses of paths come, go, and change while it runs and carries load. Then
-# who is redialled quickly, and who is left alone. About 45 s. time-limit: 240
+# who is redialled quickly, and who is left alone. About 65 s. time-limit: 240
 . "$(dirname "$0")/pair_load.sh"
 
 up_ms=1000  # from the address, or what else was missing, to path_up
@@ -167,6 +167,27 @@ hammered() {
 	printf '# %s: %s connections in 4 s\n' "$1" "$count" >&2
 }
 
+# A route to the far end comes ten times a second, and nothing gets through.
+test_route_churn() {
+	local before count i
+	on rx nft add table inet churn
+	on rx nft add chain inet churn in '{ type filter hook input priority 0; }'
+	on rx nft add rule inet churn in ip daddr 10.99.0.2 tcp dport 6000 drop
+	kill_path
+	before=$(dials)
+	for ((i = 0; i < 40; i++)); do
+		ip_tx route add 10.99.0.2/32 dev usb0
+		sleep 0.05
+		ip_tx route delete 10.99.0.2/32 dev usb0
+		sleep 0.05
+	done
+	count=$(($(dials) - before))
+	check "a route that flaps makes nobody hammer" "$count connections" [ "$count" -ge 4 -a "$count" -le 60 ]
+	printf '# a route that flaps: %s connections\n' "$count" >&2
+	on rx nft delete table inet churn
+	check "when it gets through again, all stripes come back" "not in 8 s" wait_for 8 stripes_to 10.99.0.2 4
+}
+
 test_rejecting() {
 	rx_stop KILL
 	hammered "a far end that refuses is left alone" 40
@@ -206,6 +227,7 @@ comes "a route that went with its interface comes back" any ip_tx route add 10.9
 test_route
 load_end "all that"
 test_flapping
+test_route_churn
 test_rejecting
 check "both daemons live" "one has gone" alive tx
 pair_end
