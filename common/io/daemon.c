@@ -22,8 +22,13 @@ static void on_grace(struct ev_loop *loop, ev_timer *w, int events)
 {
 	struct daemon *daemon = w->data;
 
-	if (ev_now(loop) >= daemon->deadline || !daemon->ops->busy(daemon->user))
+	if (!daemon->ops->busy(daemon->user))
 		ev_break(loop, EVBREAK_ALL);
+}
+
+static void on_deadline(struct ev_loop *loop, ev_timer *w, int events)
+{
+	ev_break(loop, EVBREAK_ALL);
 }
 
 static void on_stop(struct ev_loop *loop, ev_signal *w, int events)
@@ -38,7 +43,9 @@ static void on_stop(struct ev_loop *loop, ev_signal *w, int events)
 	log_event(LOG_LEVEL_INFO, "stopping", "signal=%s", w->signum == SIGINT ? "INT" : "TERM");
 	notify_send("STOPPING=1");
 	daemon->ops->stop(daemon->user);
-	daemon->deadline = ev_now(loop) + DAEMON_GRACE_S;
+	/* What this wakeup has taken is none of it. */
+	ev_now_update(loop);
+	ev_timer_start(loop, &daemon->deadline);
 	ev_timer_again(loop, &daemon->grace);
 }
 
@@ -78,6 +85,7 @@ int daemon_init(struct daemon *daemon, const struct daemon_ops *ops, void *user)
 		return -ENOMEM;
 	ev_timer_init(&daemon->grace, on_grace, 0, grace_step_s);
 	daemon->grace.data = daemon;
+	ev_timer_init(&daemon->deadline, on_deadline, DAEMON_GRACE_S, 0);
 	watch_signal(daemon, &daemon->terminate, on_stop, SIGTERM);
 	watch_signal(daemon, &daemon->interrupt, on_stop, SIGINT);
 	watch_signal(daemon, &daemon->report, on_report, SIGUSR1);
@@ -103,6 +111,7 @@ void daemon_fini(struct daemon *daemon)
 	ev_signal_stop(daemon->loop, &daemon->interrupt);
 	ev_signal_stop(daemon->loop, &daemon->report);
 	ev_timer_stop(daemon->loop, &daemon->grace);
+	ev_timer_stop(daemon->loop, &daemon->deadline);
 	ev_loop_destroy(daemon->loop);
 }
 

@@ -27,8 +27,8 @@ struct daemon {
 	const struct daemon_ops *ops;
 	void *user;
 	ev_signal terminate, interrupt, report;
-	ev_timer grace;
-	double deadline;
+	ev_timer grace;    /* looks whether it is busy */
+	ev_timer deadline; /* not a time of ev_now, which is the wall clock */
 	bool stopping;
 };
 
