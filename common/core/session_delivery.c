@@ -118,7 +118,7 @@ static void look(struct path *path, const struct together *sum, uint64_t now_us)
 	 * way back. */
 	uint64_t queue_us = sum->rate_Bps ? path->under_way_bytes * 1000000 / sum->rate_Bps : 0;
 	uint64_t now_least_us = queue_us > sum->least_us + sum->rtt_us / 2 ? queue_us - sum->rtt_us / 2 : sum->least_us;
-	path->now_us = now_least_us > path->expected_us ? now_least_us : path->expected_us;
+	path->present_us = now_least_us > path->expected_us ? now_least_us : path->expected_us;
 }
 
 void delivery_look(struct session *session)
@@ -140,8 +140,8 @@ uint64_t delivery_least_us(const struct session *session)
 {
 	uint64_t least_us = UINT64_MAX;
 	for (unsigned i = 0; i < SESSION_PATHS_MAX; i++)
-		if (session->paths[i].stripes_up && session->paths[i].now_us < least_us)
-			least_us = session->paths[i].now_us;
+		if (session->paths[i].stripes_up && session->paths[i].present_us < least_us)
+			least_us = session->paths[i].present_us;
 	return least_us;
 }
 

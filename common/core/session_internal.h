@@ -99,7 +99,7 @@ struct path {
 	uint64_t quota_bytes,
 	        cut_us; /* as much of these as it may have when it is not the best path, and when that was lowered */
 	uint64_t expected_us; /* within what time a frame arrives, but for rare ones */
-	uint64_t now_us;      /* the same, or as long as all stripes have waited by now */
+	uint64_t present_us;  /* the same, or as long as all stripes have waited by now */
 };
 
 struct session {

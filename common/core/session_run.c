@@ -30,7 +30,7 @@ void run_look_at(struct run *run, size_t i)
 	        .in_recovery = stripe->info.in_recovery,
 	        .held_up = delivery_full(stripe) || delivery_stuck(stripe),
 	        .srtt_us = stripe->info.srtt_us,
-	        .path_us = run->session->paths[stripe->path].now_us,
+	        .path_us = run->session->paths[stripe->path].present_us,
 	        .rate_Bps = stripe_rate_Bps(&stripe->info),
 	        .backlog_bytes = stripe_backlog_bytes(stripe),
 	        .repair_ppm = repair_ppm(run, stripe),
