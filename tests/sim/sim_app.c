@@ -5,6 +5,7 @@
 #include "../unit/unit.h"
 #include "../unit/unit_random.h"
 #include "sim_net.h"
+#include "sim_time.h"
 
 enum { SLICES = 8, CHUNK = 20000, READ_STEP_US = 10000 };
 
@@ -351,11 +352,6 @@ static bool flow_done(const struct sim_flow *sim_flow)
 	return ends[SIM_CLIENT].over && (ends[SIM_SERVER].over || !ends[SIM_SERVER].flow);
 }
 
-static uint64_t sooner(uint64_t a, uint64_t b)
-{
-	return b && b < a ? b : a;
-}
-
 uint64_t sim_app_next_us(const struct sim *sim)
 {
 	uint64_t next_us = UINT64_MAX;
@@ -364,20 +360,15 @@ uint64_t sim_app_next_us(const struct sim *sim)
 		const struct sim_flow *f = sim->flows[i];
 		if (!f->started) {
 			uint64_t at_us = f->plan.start_us > sim->now_us ? f->plan.start_us : sim->now_us + 5 * SIM_MS;
-			next_us = sooner(next_us, at_us);
+			next_us = sim_sooner(next_us, at_us);
 		}
 		for (unsigned side = 0; side < SIM_SIDES; side++) {
-			next_us = sooner(next_us, f->ends[side].write_us);
-			next_us = sooner(next_us, f->ends[side].read_us);
-			next_us = sooner(next_us, f->ends[side].connect_us);
+			next_us = sim_sooner(next_us, sim_timer(f->ends[side].write_us));
+			next_us = sim_sooner(next_us, sim_timer(f->ends[side].read_us));
+			next_us = sim_sooner(next_us, sim_timer(f->ends[side].connect_us));
 		}
 	}
 	return next_us;
-}
-
-static bool due(uint64_t at_us, uint64_t now_us)
-{
-	return at_us && at_us <= now_us;
 }
 
 void sim_app_run(struct sim *sim)
@@ -388,11 +379,11 @@ void sim_app_run(struct sim *sim)
 			start(sim, f);
 		for (unsigned side = 0; side < SIM_SIDES; side++) {
 			struct sim_end *end = &f->ends[side];
-			if (due(end->connect_us, sim->now_us))
+			if (sim_due(end->connect_us, sim->now_us))
 				connected(end);
-			if (due(end->read_us, sim->now_us))
+			if (sim_due(end->read_us, sim->now_us))
 				read_all(end);
-			if (due(end->write_us, sim->now_us))
+			if (sim_due(end->write_us, sim->now_us))
 				write_all(end);
 		}
 		if (i == sim->first_unfinished && flow_done(f))
