@@ -65,15 +65,23 @@ failover_well() {
 	return 1
 }
 
-# One run: link $2 goes silent $3 s after the start of `stream` (less than nothing: so long before) with the arguments
-# after those, $1 is its direction. Sets gap_ms: the longest that any receiver waited from then on between two reads
-# that gave bytes; when the link was silent from the start, also for its connection and the first of them.
+# Link $1 (0: none) is silent from now on, or not: $2.
+failover_silence() { [ "$1" = 0 ] || lab link "$1" set "blackhole=$2" >/dev/null; }
+
+# One run: link $2 (0: none, to compare) goes silent $3 s after the start of `stream` (less than nothing: so long before)
+# with the arguments after those, $1 is its direction. Sets gap_ms: the longest that any receiver waited from then on
+# between two reads that gave bytes; when the link was silent from the start, also for its connection and the first of
+# them.
 failover_once() {
-	local direction=$1 victim=$2 fault_s=$3 known stream_pid status=0
+	local direction=$1 victim=$2 fault_s=$3 known stream_pid status=0 lock=''
+	if [ -n "$lock_file" ]; then
+		exec {lock}>>"$lock_file"
+		flock -x "$lock"
+	fi
 	shift 3
 	known=$(wc -l <"$work/receive.json")
 	if [[ $fault_s == -* ]]; then
-		lab link "$victim" set blackhole=on >/dev/null
+		failover_silence "$victim" on
 		sleep "${fault_s#-}"
 	fi
 	ip netns exec "$lab-source" "$bin/stream" -c "$pair_conf" --json --quiet --timeout=30 --direction="$direction" "$@" \
@@ -82,10 +90,14 @@ failover_once() {
 	if [[ $fault_s != -* ]]; then
 		sleep "$fault_s"
 		kill -USR1 "$receive_pid" "$stream_pid"
-		lab link "$victim" set blackhole=on >/dev/null
+		# Who has received everything by then waits no more.
+		sleep 0.02
+		known=$(wc -l <"$work/receive.json")
+		failover_silence "$victim" on
 	fi
 	wait "$stream_pid" || status=$?
-	lab link "$victim" set blackhole=off >/dev/null
+	failover_silence "$victim" off
+	[ -z "$lock" ] || exec {lock}>&-
 	[ "$status" = 0 ] || pair_fail "a transfer failed: $(jq -c .total "$work/stream.json")" "$work"/*_proxy.log
 	tail -n +$((known + 1)) "$work/receive.json" | jq -s '[.[] | .receive = .received]' >"$work/served.json"
 	gap_ms=$(jq -s --arg direction "$direction" --argjson start "$([[ $fault_s == -* ]] && echo true || echo false)" '
@@ -96,16 +108,21 @@ failover_once() {
 
 # A line of the table for each RTT. Arguments: title, seconds of failover_once (several: in turn), arguments of stream.
 failover_row() {
-	local title=$1 times direction victim gaps rtt must summary
+	local title=$1 times direction victim gaps well_gaps rtt must summary
 	read -r -a times <<<"$2"
 	shift 2
 	for rtt in "${failover_rtts[@]}"; do
-		samples='[]' gaps=''
+		samples='[]' gaps='' well_gaps=''
 		failover_begin "$rtt"
 		# New stripes overrun the links' queues until they know the rate.
 		for direction in send receive; do
 			on_host source timeout 30 "$bin/stream" -c "$pair_conf" --quiet --direction="$direction" --bytes=60M \
 				>"$work/stream.log" 2>&1 || pair_fail 'the first transfer failed:' "$work/stream.log"
+		done
+		for direction in send receive; do
+			progress "$rtt ms, no fault"
+			failover_once "$direction" 0 "${times[0]}" "$@"
+			well_gaps+="${well_gaps:+, }$(printf %.0f "$gap_ms")"
 		done
 		for ((run = 1; run <= failover_runs; run++)); do
 			progress "$rtt ms, run $run of $failover_runs"
@@ -125,6 +142,7 @@ failover_row() {
 				if . == [] then "-" else "\(.[0] | round) / \(.[length / 2 | floor] | round) / \(.[-1] | round)" end;
 			"min/median/max: sent \(of("send")), fetched \(of("receive")); \(map(select(.longest_gap_ms <= $must)) | length) of \(length)"
 			' <<<"$samples")
+		summary+="; without a fault $well_gaps"
 		result "$title, RTT $rtt ms" ms - "$must" - "$(sort -g <<<"${gaps%$'\n'}" | tail -n 1)" le "$summary"
 	done
 }
