@@ -24,6 +24,7 @@
 enum {
 	LINK_BUSY,    /* it waits for the other side: looked at in each tick */
 	LINK_STARVED, /* it waits for memory for the application's bytes */
+	LINK_OWED,    /* it waits for the best path: with lost or left bytes, which hold up others, or with new ones */
 	FLOW_LINKS
 };
 

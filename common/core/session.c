@@ -43,6 +43,7 @@ static void free_flow(struct flow *flow)
 	flow_leave_turn(flow);
 	session_unlink(flow, LINK_BUSY);
 	session_unlink(flow, LINK_STARVED);
+	session_unlink(flow, LINK_OWED);
 	window_release(flow);
 	egress_fini(&flow->egress);
 	ingress_fini(&flow->ingress);

@@ -92,6 +92,10 @@ void flow_update_turn(struct flow *flow)
 		want = TURN_REPEAT;
 	if (want != TURN_NONE)
 		session_link(flow, LINK_BUSY);
+	if (want != TURN_BULK || flow->state != FLOW_OPEN)
+		session_unlink(flow, LINK_OWED);
+	else if (flow->egress.lost || (flow->held_up && flow->egress.repeats))
+		session_link(flow, LINK_OWED);
 	if (want == flow->turn_list)
 		return;
 	flow_leave_turn(flow);
@@ -121,6 +125,7 @@ void flow_finish(struct flow *flow, enum reset_reason reason)
 	flow_leave_turn(flow);
 	session_unlink(flow, LINK_BUSY);
 	session_unlink(flow, LINK_STARVED);
+	session_unlink(flow, LINK_OWED);
 	session_drop_control(flow, 0xff);
 	window_release(flow);
 	egress_fini(&flow->egress);
@@ -145,6 +150,7 @@ void flow_check_done(struct flow *flow)
 static void carry_nothing(struct flow *flow, enum flow_state state)
 {
 	flow_leave_turn(flow);
+	session_unlink(flow, LINK_OWED);
 	session_drop_control(flow, 0xff);
 	window_release(flow);
 	egress_fini(&flow->egress);

@@ -76,6 +76,8 @@ static void check_held_up(struct flow *flow, const struct tick *tick)
 		flow->held_up = true;
 	}
 	flow->held_up = flow->held_up && e->repeats;
+	if (flow->held_up)
+		flow_update_turn(flow);
 }
 
 /* --- Window full, tail --------------------------------------------------------------------------------------------*/

@@ -2,8 +2,9 @@
  * that say they have room.
  *
  * Order: control frames (they are few, small and let go what waits), then small flows, then bulk, each by deficit round
- * robin (Shreedhar and Varghese, SIGCOMM 1995); new flows first is what fq_codel does (RFC 8290, 4.1). What is late is
- * repeated at the end, in the room that nothing new wants, and where the path's budget allows it (budget.h).
+ * robin (Shreedhar and Varghese, SIGCOMM 1995); new flows first is what fq_codel does (RFC 8290, 4.1). What bulk flows
+ * lack, because it was lost or left for a better path, goes before new bytes of any of them. What is late is repeated
+ * at the end, in the room that nothing new wants, and where the path's budget allows it (budget.h).
  */
 #include "session_run.h"
 
@@ -11,7 +12,8 @@
 
 enum {
 	FRAME_UNKNOWN = 8192, /* payload while the stripe's rate is not known */
-	FRAME_TIME_US = 5000, /* a frame holds about so much time of its stripe */
+	FRAME_TIME_US = 5000, /* a frame holds about so much time of its stripe, */
+	ROUND_US = 10000,     /* and one of each flow, of all stripes */
 	LOSS_WINDOW = 20000,  /* segments over which loss is remembered */
 	LEFT_BYTES = 8192,    /* a frame of what was left for later */
 	STUCK_MAX = 64        /* flows in a row that no stripe suits: the others will have their turn */
@@ -264,11 +266,27 @@ static void send_stripe_control(struct run *run)
 
 /* --- Data ---------------------------------------------------------------------------------------------------------*/
 
+/* With many flows frames are short, since each waits for one of every other: all of them together take a few
+ * milliseconds of what the stripes carry. */
+static void limit_frames(struct run *run)
+{
+	uint64_t rate_Bps = 0;
+	uint32_t flows = run->session->turns[TURN_BULK].count;
+	for (size_t i = 0; i < run->count; i++)
+		if (run->choices[i].usable)
+			rate_Bps += run->choices[i].rate_Bps;
+	uint64_t max = flows && rate_Bps ? rate_Bps * ROUND_US / 1000000 / flows : FRAME_PAYLOAD_MAX;
+	run->frame_max = max < FRAME_PAYLOAD_MAX ? (uint32_t)max : FRAME_PAYLOAD_MAX;
+}
+
 /* Payload for a new frame on the stripe: a few milliseconds of its rate, ending with a page where that is possible
  * (fewer slices), and no more than its room. */
-static uint32_t frame_size(const struct sched_choice *choice, uint64_t offset)
+static uint32_t frame_size(const struct run *run, int index, uint64_t offset)
 {
+	const struct sched_choice *choice = &run->choices[index];
 	uint64_t size = choice->rate_Bps ? choice->rate_Bps * FRAME_TIME_US / 1000000 : FRAME_UNKNOWN;
+	if (size > run->frame_max)
+		size = run->frame_max;
 	if (size > choice->room_bytes)
 		size = choice->room_bytes;
 	if (size < RUN_FRAME_MIN)
@@ -348,19 +366,24 @@ static bool take_ahead(struct flow *flow, uint64_t later_us, uint32_t max_len, s
 	return !egress_leave(e, left_bytes, LEFT_BYTES) && egress_next_new(e, max_len, piece);
 }
 
+/* The stripe for a piece of bulk, on the best path. -1: that has no room. */
+static int pick_best(struct run *run, const struct flow *flow, const struct egress_piece *piece)
+{
+	bool again = piece->record && piece->record->sent_us;
+	return again ? pick_again(run, flow, SCHED_AGAIN, piece) : run_pick(run, flow, SCHED_AGAIN, piece->len, -1);
+}
+
 /* The stripe for a piece of bulk, or for another piece that it becomes. -1: none has room, or *stuck: the one that has
  * does not suit the flow. */
 static int pick_bulk(struct run *run, struct flow *flow, struct egress_piece *piece, bool *stuck)
 {
-	bool again = piece->record && piece->record->sent_us;
-	int index =
-	        again ? pick_again(run, flow, SCHED_AGAIN, piece) : run_pick(run, flow, SCHED_AGAIN, piece->len, -1);
+	int index = pick_best(run, flow, piece);
 	if (index >= 0 || flow->state == FLOW_OPENING)
 		return index;
 	index = run_pick(run, flow, SCHED_BULK, piece->len, -1);
 	if (index < 0)
 		return -1;
-	uint32_t len = frame_size(&run->choices[index], 0);
+	uint32_t len = frame_size(run, index, 0);
 	uint64_t later_us = sched_later_us(run->choices, run->count, (size_t)index, len);
 	*stuck = later_us && !take_ahead(flow, later_us, len, piece);
 	return *stuck ? -1 : index;
@@ -396,46 +419,85 @@ static void put_copies(struct run *run, const struct flow *flow, enum sched_clas
 	}
 }
 
+/* The flow's next piece. False: it has none, or what was to be sent again has come after all. */
+static bool next_piece(const struct run *run, struct flow *flow, struct egress_piece *piece, enum outcome *outcome)
+{
+	*outcome = OUTCOME_STUCK;
+	if (!egress_next(&flow->egress, RUN_FRAME_MIN, piece))
+		return false;
+	if (!piece->record || !piece->record->sent_us || piece->record->asks ||
+	    !comes_after_all(run, piece->avoid_stripe))
+		return true;
+	egress_unmark_lost(&flow->egress, piece->record);
+	*outcome = OUTCOME_SENT;
+	return false;
+}
+
+static enum outcome put_piece(struct run *run, struct flow *flow, enum sched_class class, int index,
+                              struct egress_piece *piece)
+{
+	struct session *session = run->session;
+	uint32_t max_len = frame_size(run, index, piece->offset);
+	if (class != SCHED_BULK)
+		max_len = flow->express_bytes < RUN_FRAME_MIN ? (uint32_t)flow->express_bytes : RUN_FRAME_MIN;
+	bool again = piece->record && piece->record->sent_us;
+	if (!piece->record)
+		egress_next_new(&flow->egress, max_len, piece);
+	if (egress_sent(&flow->egress, piece, run->stripes[index]->id, session->now_us))
+		return OUTCOME_STUCK;
+	run_put_data(run, index, flow, piece, again ? SENDING_AGAIN : SENDING_NEW);
+	flow_offer_room(flow);
+	if (!again)
+		flow->rate_bytes += piece->len;
+	if (class == SCHED_EXPRESS)
+		run_use_lane(session, flow);
+	if (class != SCHED_BULK) {
+		flow->express_bytes -= (int32_t)piece->len;
+		put_copies(run, flow, class, index, piece);
+	}
+	flow->turn_bytes -= (int32_t)piece->len;
+	return OUTCOME_SENT;
+}
+
 /* One frame of the flow. */
 static enum outcome send_piece(struct run *run, struct flow *flow, enum sched_class class)
 {
-	struct session *session = run->session;
 	struct egress_piece piece;
+	enum outcome outcome;
 	bool stuck = flow->state == FLOW_OPENING;
 	if (flow->held_up && run_repeat(run, flow))
 		return OUTCOME_SENT;
-	if (!egress_next(&flow->egress, RUN_FRAME_MIN, &piece))
-		return OUTCOME_STUCK;
-	bool again = piece.record && piece.record->sent_us;
-	if (again && !piece.record->asks && comes_after_all(run, piece.avoid_stripe)) {
-		egress_unmark_lost(&flow->egress, piece.record);
-		return OUTCOME_SENT;
-	}
+	if (!next_piece(run, flow, &piece, &outcome))
+		return outcome;
 	if (class == SCHED_EXPRESS && !says_all(flow, &piece))
 		class = SCHED_SMALL;
 	int index = class == SCHED_BULK ? pick_bulk(run, flow, &piece, &stuck) : pick_small(run, flow, class, &piece);
 	if (index < 0)
 		return stuck ? OUTCOME_STUCK : OUTCOME_FULL;
-	uint32_t max_len = frame_size(&run->choices[index], piece.offset);
-	if (class != SCHED_BULK)
-		max_len = flow->express_bytes < RUN_FRAME_MIN ? (uint32_t)flow->express_bytes : RUN_FRAME_MIN;
-	again = piece.record && piece.record->sent_us; /* it may be another piece now */
-	if (!piece.record)
-		egress_next_new(&flow->egress, max_len, &piece);
-	if (egress_sent(&flow->egress, &piece, run->stripes[index]->id, session->now_us))
-		return OUTCOME_STUCK;
-	run_put_data(run, index, flow, &piece, again ? SENDING_AGAIN : SENDING_NEW);
-	flow_offer_room(flow);
-	if (!again)
-		flow->rate_bytes += piece.len;
-	if (class == SCHED_EXPRESS)
-		run_use_lane(session, flow);
-	if (class != SCHED_BULK) {
-		flow->express_bytes -= (int32_t)piece.len;
-		put_copies(run, flow, class, index, &piece);
+	return put_piece(run, flow, class, index, &piece);
+}
+
+/* What bulk flows wait for that only the best path may carry, a frame of each in turn: whoever's turn it is when there
+ * is room, others have waited longer, and what they have received since waits as well. */
+static void send_owed(struct run *run)
+{
+	struct flow_list *list = &run->session->linked[LINK_OWED];
+	while (list->first) {
+		struct flow *flow = list->first;
+		struct egress_piece piece;
+		enum outcome outcome = OUTCOME_SENT;
+		bool repeated = flow->held_up && run_repeat(run, flow);
+		if (!repeated && next_piece(run, flow, &piece, &outcome)) {
+			int index = pick_best(run, flow, &piece);
+			if (index < 0)
+				return;
+			outcome = put_piece(run, flow, SCHED_BULK, index, &piece);
+		}
+		session_unlink(flow, LINK_OWED);
+		flow_update_turn(flow); /* to the end of the list, if there is more */
+		if (outcome == OUTCOME_STUCK && flow->links[LINK_OWED].in)
+			return;
 	}
-	flow->turn_bytes -= (int32_t)piece.len;
-	return OUTCOME_SENT;
 }
 
 /* Turns of one list until no stripe takes more, or every flow that is left in it is stuck. */
@@ -453,6 +515,8 @@ static void send_turns(struct run *run, uint8_t which, enum sched_class class)
 			stuck = 0;
 		else if (egress_has_next(&flow->egress))
 			stuck++;
+		if (outcome == OUTCOME_STUCK && class == SCHED_BULK)
+			session_link(flow, LINK_OWED);
 		flow_update_turn(flow);
 		if (list->first == flow && (!sent || flow->turn_bytes <= 0)) {
 			flow_leave_turn(flow);
@@ -483,11 +547,13 @@ void output_run(struct session *session)
 	session->held_back_us = 0;
 	if (session->stripes_up && (output_waits(session) || stripe_waits(session))) {
 		run_start(&run, session);
+		limit_frames(&run);
 		send_stripe_control(&run);
 		while (session->control_first && send_flow_control(&run, session->control_first))
 			;
 		send_replies(&run);
 		send_turns(&run, TURN_EXPRESS, SCHED_EXPRESS);
+		send_owed(&run);
 		send_turns(&run, TURN_BULK, SCHED_BULK);
 		run_repeats(&run);
 	}

@@ -22,6 +22,7 @@ struct run {
 	bool avoided[SESSION_PATHS_MAX];        /* paths that get nothing new */
 	uint64_t load_bytes[SESSION_PATHS_MAX]; /* of each path: what is under way, and what waits to be */
 	uint64_t loss_ppm;                      /* of segments */
+	uint32_t frame_max;                     /* payload of a bulk frame */
 	bool copies;                            /* small flows' frames travel twice */
 };
 

@@ -160,7 +160,10 @@ static void take(struct sim_end *end, const struct iovec *slices, unsigned count
 	if (at > sim_flow->ends[!end->side].written)
 		sim_wrong(end->sim, "flow %u: side %u read more than was written", sim_flow->index, end->side);
 	if (!end->first_read_us)
-		end->first_read_us = end->sim->now_us;
+		end->first_read_us = end->last_read_us = end->sim->now_us;
+	if (end->sim->now_us - end->last_read_us > end->gap_us)
+		end->gap_us = end->sim->now_us - end->last_read_us;
+	end->last_read_us = end->sim->now_us;
 	end->read = at;
 	flow_consume(end->flow, len);
 }

@@ -101,7 +101,8 @@ struct sim_end {
 	enum reset_reason reason;
 	uint64_t written, read;
 	uint64_t write_us, read_us, connect_us; /* when to do it next; 0: not by time */
-	uint64_t first_read_us, over_us;
+	uint64_t first_read_us, last_read_us, over_us;
+	uint64_t gap_us; /* the longest time between two reads that gave bytes; a test may set it back */
 };
 
 struct sim_flow {
