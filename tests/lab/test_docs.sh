@@ -167,6 +167,27 @@ for file in "$work"/block*.conf; do
 	done
 done
 
+# As it comes, but with the key that README.md tells to write, and with the one that network.conf has as a comment.
+offers_bbr() { grep -qw bbr /proc/sys/net/ipv4/tcp_available_congestion_control; }
+sed '/^    security = /d' network.conf >"$work/plain.conf"
+for program in tx_proxy rx_proxy; do
+	with=$(grep "^    security = .* // $program\$" README.md)
+	awk -v with="$with" -v group="^$program = " '{ print } $0 ~ group { print with }' "$work/plain.conf" >"$work/readme.conf"
+	sed 's|^    //   security = |    security = |' "$work/plain.conf" >"$work/comment.conf"
+	for from in readme comment; do
+		name="$program takes network.conf with the key of the $from"
+		sed -i "s|\"/etc/pair_proxy/key\"|\"$work/key\"|" "$work/$from.conf"
+		offers_bbr || sed -i '/congestion *= /d' "$work/$from.conf"
+		if ! grep -q '^    security = .*"psk"' "$work/$from.conf"; then
+			not_ok "$name" "there is none"
+		elif complaint=$("$BIN/$program" -c "$work/$from.conf" --check 2>&1); then
+			ok "$name"
+		else
+			not_ok "$name" "$complaint"
+		fi
+	done
+done
+
 # ---- commands -----------------------------------------------------------------------------------------------------
 
 targets=$(make -pRrq : 2>/dev/null | sed -n 's/^\([a-z][a-z-]*\):.*/\1/p')
