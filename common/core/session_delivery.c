@@ -77,11 +77,11 @@ static uint64_t at_least_us(const struct stripe *stripe)
 }
 
 /* A path that is thought too slow is not used, and so would never show that it has become better: what is known of it
- * fades, until it is tried again. With nothing under way no measurement is on its way either, so a round trip is long
- * enough to wait. A trial is cheap: the quota bounds it. */
+ * fades, until it is tried again. With nothing under way no measurement is on its way either, so two round trips are
+ * long enough to wait; the quota bounds what a trial costs. */
 static void forget(struct path *path, uint64_t rtt_us, uint64_t now_us)
 {
-	uint64_t takes_us = path->under_way_bytes ? path->expected_us : rtt_us;
+	uint64_t takes_us = path->under_way_bytes ? path->expected_us : 2 * rtt_us;
 	if (!path->delivery_us || now_us - path->sample_us < takes_us + FORGET_US)
 		return;
 	path->sample_us = now_us;

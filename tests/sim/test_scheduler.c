@@ -49,6 +49,9 @@ static const struct pair burdens[] = {
         {"one that loses a fifth", {{100, 20, 0, SIM_BBR, 0}, {5, 300, 20, SIM_BBR, 0}}, .of_better = 0.98},
         {"one by way of the moon", {{100, 20, 0, SIM_BBR, 0}, {1, 1000, 1, SIM_BBR, 0}}, .of_better = 0.98},
         {"one with a queue of 1.6 s", {{100, 20, 0, SIM_BBR, 0}, {10, 50, 0, SIM_RENO, 1600}}, .of_better = 0.98},
+        {"one that loses a twentieth, beside Reno",
+         {{100, 20, 0, SIM_RENO, 0}, {5, 300, 5, SIM_BBR, 0}},
+         .of_better = 0.98},
         {"a slow one, both on Reno", {{100, 20, 0, SIM_RENO, 0}, {5, 300, 5, SIM_RENO, 0}}, .of_better = 0.98},
         {"a radio link beside a slow line", {{16, 30, 0, SIM_RENO, 50}, {8, 120, 0.2, SIM_BBR, 400}}, .of_better = 1.2},
 };
