@@ -35,6 +35,8 @@ struct flow_link {
 
 enum flow_state { FLOW_OPENING, FLOW_CONNECTING, FLOW_REFUSED, FLOW_OPEN, FLOW_RESETTING, FLOW_ENDED };
 
+enum { FLOW_OPENS_MAX = 3 };
+
 struct session;
 
 struct flow {
@@ -61,10 +63,11 @@ struct flow {
 	uint8_t turn_list;                        /* 0: in none */
 	int32_t turn_bytes;                       /* what is left of its turn (deficit round robin) */
 
-	uint32_t open_stripes[2]; /* stripes that OPEN was sent on: until its result is here, DATA must follow on one of
-	                             them */
-	uint64_t asked_us;        /* when OPEN or RESET went out last, to be repeated until answered; 0: not yet */
-	int32_t express_bytes;    /* what it may still send as a small flow; full again when nothing is in flight */
+	uint32_t open_stripes[FLOW_OPENS_MAX]; /* stripes that OPEN was sent on: until its result is here, DATA must
+	                             follow on one of them */
+	uint64_t asked_us;     /* when OPEN or RESET went out last, to be repeated until answered; 0: not yet */
+	int32_t express_bytes; /* what it may still send as a small flow; full again when nothing is in flight */
+	int32_t young_bytes;   /* and as one that may be done in one turn */
 
 	/* How fast it sends new bytes, for what is put ahead of its turn on slow paths: since when without a pause,
 	 * what was measured (0: nothing yet), what was sent since rate_us, and when a slow path last asked for bytes

@@ -158,6 +158,7 @@ struct flow *session_add_flow(struct session *session, uint32_t id, const struct
 	egress_init(&flow->egress, &session->egress_pool);
 	ingress_init(&flow->ingress, &session->ingress_pool);
 	flow->express_bytes = EXPRESS_BYTES;
+	flow->young_bytes = YOUNG_BYTES;
 	struct flow **bucket = bucket_of(session, id);
 	flow->hash_next = *bucket;
 	*bucket = flow;
@@ -391,10 +392,13 @@ struct stripe *session_find_stripe(const struct session *session, uint32_t id)
 /* OPEN, and what must follow it on the same stripe, starts again on another. */
 static void reopen_elsewhere(struct flow *flow, uint32_t stripe_id)
 {
-	for (unsigned i = 0; i < 2; i++)
+	bool travels = false;
+	for (unsigned i = 0; i < FLOW_OPENS_MAX; i++) {
 		if (flow->open_stripes[i] == stripe_id)
 			flow->open_stripes[i] = 0;
-	if (flow->state == FLOW_OPENING && !flow->open_stripes[0] && !flow->open_stripes[1])
+		travels = travels || flow->open_stripes[i];
+	}
+	if (flow->state == FLOW_OPENING && !travels)
 		session_add_control(flow, FLOW_CONTROL_OPEN);
 }
 

@@ -61,8 +61,11 @@ static bool may_send_data(const struct flow *flow)
 {
 	/* DATA may not come before OPEN: until its result is here, an OPEN must have gone out (session_out.c pins the
 	 * stripe). */
-	if (flow->state == FLOW_OPENING)
-		return flow->open_stripes[0] || flow->open_stripes[1];
+	if (flow->state != FLOW_OPENING)
+		return flow->state == FLOW_OPEN;
+	for (unsigned i = 0; i < FLOW_OPENS_MAX; i++)
+		if (flow->open_stripes[i])
+			return true;
 	return flow->state == FLOW_OPEN;
 }
 
@@ -102,17 +105,17 @@ void flow_update_turn(struct flow *flow)
 	if (want == TURN_NONE)
 		return;
 	struct flow_list *list = &flow->session->turns[want];
-	flow->turn_next = NULL;
-	flow->turn_prev = list->last;
-	if (list->last)
-		list->last->turn_next = flow;
-	else
-		list->first = flow;
-	list->last = flow;
+	bool first = want == TURN_BULK && flow->young_bytes && flow->young_bytes < YOUNG_BYTES - EXPRESS_BYTES;
+	flow->turn_prev = first ? NULL : list->last;
+	flow->turn_next = first ? list->first : NULL;
+	*(flow->turn_prev ? &flow->turn_prev->turn_next : &list->first) = flow;
+	*(flow->turn_next ? &flow->turn_next->turn_prev : &list->last) = flow;
 	list->count++;
 	flow->turn_list = want;
 	uint32_t turn_bytes = ROUND_BYTES / list->count;
 	flow->turn_bytes = turn_bytes < TURN_BYTES ? (int32_t)turn_bytes : TURN_BYTES;
+	if (want == TURN_BULK && flow->young_bytes > flow->turn_bytes)
+		flow->turn_bytes = flow->young_bytes;
 }
 
 /* --- Ends ---------------------------------------------------------------------------------------------------------*/
@@ -253,6 +256,7 @@ static void something_to_send(struct flow *flow, bool was_idle)
 {
 	if (was_idle) {
 		flow->express_bytes = EXPRESS_BYTES;
+		flow->young_bytes = YOUNG_BYTES;
 		flow->busy_us = flow->rate_us = flow->session->now_us;
 		flow->rate_Bps = flow->rate_bytes = 0;
 	}

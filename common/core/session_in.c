@@ -36,7 +36,7 @@ static void take_data(struct flow *flow, const struct frame *f)
 	if (!err) {
 		session->stats.duplicate_bytes += f->payload_len;
 		if (!(f->flags & FRAME_FLAG_COPY) && (f->payload_len || f->flags & FRAME_FLAG_FIN))
-			session_add_control(flow, FLOW_CONTROL_ACK); /* the sender does not know that it is here */
+			window_ack_later(flow); /* the sender does not know that it is here */
 		return;
 	}
 	if (ingress_readable(&flow->ingress) || flow_at_end(flow))

@@ -4,7 +4,8 @@
  *   session_flow.c    the flow_… functions of flow.h, and how a flow begins and ends
  *   session_window.c  ingress memory: what is promised, what is advertised, when a data ack is owed
  *   session_in.c      frames from stripes → flows
- *   session_out.c     flows → frames to stripes
+ *   session_control.c control frames → stripes
+ *   session_out.c     data of flows → frames to stripes
  *   session_run.c     which stripe takes the next frame
  *   session_repeat.c  copies and repetitions, within budgets
  *   session_path.c    paths that fall silent
@@ -22,7 +23,8 @@
 #include "session.h"
 
 enum {
-	EXPRESS_BYTES = 65536,       /* a flow is small until it sent so much without a pause */
+	EXPRESS_BYTES = 65536, /* a flow is small until it sent so much without a pause */
+	YOUNG_BYTES = 524288,
 	TURN_BYTES = 32768,          /* of a flow before the next one's turn, */
 	ROUND_BYTES = 262144,        /* and of all flows before it has its next: with many, turns are short */
 	ACK_DELAY_US = 5000,         /* a data ack waits at most so long for company */
@@ -86,9 +88,11 @@ struct path {
 	struct budget budget;
 	uint64_t refused_bytes;
 	struct stripe_traffic past; /* of its stripes that are gone */
-	/* session_queue.c: the limit, 0: none; when a queue was seen last; and what was there at the last look */
-	uint64_t limit_bytes, queue_us, looked_us, delivered_bytes;
-	unsigned looked_stripes;
+	/* session_queue.c: the limit, 0: none; the most that arrived in an RTT of late; when a queue was seen last, in
+	 * how many looks in a row, and in how many although the limit held bulk back; when that was last too many; and
+	 * what was there at the last look */
+	uint64_t limit_bytes, most_Bps, queue_us, foreign_us, looked_us, delivered_bytes;
+	unsigned looked_stripes, queue_looks, held_looks;
 	bool held_back; /* since then the limit has held bulk back */
 	/* session_delivery.c: mean and mean deviation of the time from putting a frame in until it has arrived; 0: not
 	 * known */
@@ -194,7 +198,8 @@ void window_start(struct flow *flow);
 bool window_admits(const struct session *session, uint32_t count); /* so many flows more */
 /* After bytes arrived or were consumed: moves the edge where memory allows, and sees to it that an ack goes out. */
 void window_update(struct flow *flow);
-void window_release(struct flow *flow); /* gives its promise back */
+void window_release(struct flow *flow);   /* gives its promise back */
+void window_ack_later(struct flow *flow); /* within ACK_DELAY_US */
 void window_ack_sent(struct flow *flow);
 void window_acks_due(struct session *session);
 

@@ -70,10 +70,8 @@ void session_stripe_info(struct stripe *stripe, const struct stripe_info *info, 
 		session_set_stripe_state(stripe, STRIPE_UP);
 }
 
-/* Puts a frame on a stripe, its payload (f->payload_len bytes from f->offset on, in OPEN from 0 on) from the flow's
- * egress; `record` has the payload's, if there is any. */
-static void put_frame(struct run *run, int index, const struct flow *flow, const struct frame *f, enum sending sending,
-                      struct egress_record *record)
+void run_put_frame(struct run *run, int index, const struct flow *flow, const struct frame *f, enum sending sending,
+                   struct egress_record *record)
 {
 	struct stripe *stripe = run->stripes[index];
 	uint64_t offset = f->type == FRAME_DATA ? f->offset : 0;
@@ -99,169 +97,6 @@ static void put_frame(struct run *run, int index, const struct flow *flow, const
 		record->copy_position = stripe_position(stripe);
 	else if (record)
 		record->position = stripe_position(stripe);
-}
-
-/* --- Control frames -----------------------------------------------------------------------------------------------*/
-
-static uint32_t put_control(struct run *run, int index, const struct frame *f, enum sending sending)
-{
-	uint32_t len = output_frame(run->stripes[index], f);
-	run_account(run, (size_t)index, sending, len);
-	run_look_at(run, (size_t)index);
-	return len;
-}
-
-/* Puts a control frame on the best stripe for its class, and with `copied`, when copies travel at all, on others.
- * Returns the id of the first, or 0: no stripe takes it now. */
-static uint32_t send_control(struct run *run, const struct frame *f, enum sched_class class, bool copied)
-{
-	int copies[COPIES_MAX];
-	int first = run_pick(run, NULL, class, FRAME_HEAD_MAX, -1);
-	if (first < 0)
-		return 0;
-	uint32_t len = put_control(run, first, f, SENDING_NEW);
-	unsigned count = copied ? run_pick_copies(run, NULL, class, len, first, copies) : 0;
-	for (unsigned i = 0; i < count; i++)
-		put_control(run, copies[i], f, SENDING_COPY);
-	return run->stripes[first]->id;
-}
-
-/* What the application said until now travels with OPEN: with capture.open = "early" that is the first request. */
-static bool first_data(struct flow *flow, uint32_t stripe_id, struct egress_piece *piece)
-{
-	if (flow->egress.sent || !egress_next(&flow->egress, RUN_FRAME_MIN, piece) || !piece->len)
-		return false;
-	piece->fin = false; /* OPEN has no such flag */
-	if (egress_sent(&flow->egress, piece, stripe_id, flow->session->now_us))
-		return false;
-	flow->express_bytes -= (int32_t)piece->len;
-	flow_offer_room(flow);
-	return true;
-}
-
-static bool send_open(struct run *run, struct flow *flow)
-{
-	struct session *session = run->session;
-	int first = run_pick(run, NULL, SCHED_EXPRESS, RUN_FRAME_MIN, -1);
-	if (first < 0)
-		return false;
-	uint32_t first_id = run->stripes[first]->id;
-	struct egress_piece piece = {0};
-	struct frame f = {.type = FRAME_OPEN, .flow = flow->id};
-	f.open.syn = flow->syn;
-	f.open.window_edge = flow->ingress.edge;
-	if (first_data(flow, first_id, &piece))
-		f.payload_len = piece.len;
-	put_frame(run, first, flow, &f, SENDING_NEW, piece.record);
-	flow->open_stripes[0] = first_id;
-	flow->open_stripes[1] = 0;
-	int copies[COPIES_MAX];
-	if (run_pick_copies(run, NULL, SCHED_EXPRESS, FRAME_HEAD_MAX + f.payload_len, first, copies)) {
-		int second = copies[0];
-		f.flags = FRAME_FLAG_COPY;
-		put_frame(run, second, flow, &f, SENDING_COPY, piece.record);
-		flow->open_stripes[1] = run->stripes[second]->id;
-		if (f.payload_len)
-			piece.record->copy_stripe = run->stripes[second]->id;
-	}
-	flow->asked_us = session->now_us;
-	run_use_lane(session, flow);
-	time_asked(session);
-	return true;
-}
-
-static bool send_flow_control(struct run *run, struct flow *flow)
-{
-	struct session *session = run->session;
-	struct frame f = {.flow = flow->id};
-	uint32_t on;
-
-	if (flow->control & FLOW_CONTROL_OPEN) {
-		if (!send_open(run, flow))
-			return false;
-		session_drop_control(flow, FLOW_CONTROL_OPEN);
-		flow_update_turn(flow);
-	}
-	if (flow->control & FLOW_CONTROL_RESULT) {
-		f.type = FRAME_OPEN_RESULT;
-		f.result.status = flow->open_status;
-		f.result.window_edge = flow->ingress.edge;
-		on = send_control(run, &f, SCHED_EXPRESS, true);
-		if (!on)
-			return false;
-		flow->result_stripe = on;
-		run_use_lane(session, flow);
-		session_drop_control(flow, FLOW_CONTROL_RESULT);
-		flow_update_turn(flow);
-		if (flow->state == FLOW_REFUSED) {
-			session_add_refusal(session, flow->id, flow->open_status);
-			flow_finish(flow, RESET_ABORTED);
-		}
-	}
-	if (flow->control & FLOW_CONTROL_ACK) {
-		f.type = FRAME_ACK;
-		f.ack.offset = flow->ingress.next;
-		f.ack.edge = flow->ingress.edge;
-		/* Acks are many, and another follows, so they keep off the lane; but the last one of a direction ends
-		 * the flow at the other side. */
-		on = send_control(run, &f, SCHED_SMALL, flow->ingress.next > flow->ingress.end);
-		if (!on)
-			return false;
-		window_ack_sent(flow);
-		flow->ack_stripe = on;
-		session_drop_control(flow, FLOW_CONTROL_ACK);
-	}
-	if (flow->control & FLOW_CONTROL_RESET) {
-		f.type = FRAME_RESET;
-		f.reason = flow->reason;
-		if (!send_control(run, &f, SCHED_EXPRESS, true))
-			return false;
-		session->moving = true;
-		flow->asked_us = session->now_us;
-		flow->resets_sent++;
-		session_drop_control(flow, FLOW_CONTROL_RESET);
-	}
-	flow_check_done(flow);
-	return true;
-}
-
-static void send_replies(struct run *run)
-{
-	struct session *session = run->session;
-	while (session->reply_count) {
-		const struct reply *reply = &session->replies[session->reply_first];
-		struct frame f = {.type = reply->type, .flow = reply->flow};
-		if (reply->type == FRAME_OPEN_RESULT)
-			f.result.status = reply->status;
-		if (!send_control(run, &f, SCHED_EXPRESS, reply->type == FRAME_OPEN_RESULT))
-			return;
-		session->reply_first = (session->reply_first + 1) % REPLIES_MAX;
-		session->reply_count--;
-	}
-}
-
-static void send_stripe_control(struct run *run)
-{
-	struct session *session = run->session;
-	bool goaway_told = false;
-	for (size_t i = 0; i < run->count; i++) {
-		struct stripe *stripe = run->stripes[i];
-		if (!stripe_output_fits(stripe, 4))
-			continue;
-		if (session->goaway_due)
-			output_frame(stripe, &(struct frame){.type = FRAME_GOAWAY});
-		goaway_told = true;
-		if (stripe->pong_due)
-			output_frame(stripe, &(struct frame){.type = FRAME_PONG, .token = stripe->pong_token});
-		if (stripe->ping_due) {
-			output_frame(stripe, &(struct frame){.type = FRAME_PING, .token = session->now_us});
-			time_asked(session);
-		}
-		stripe->pong_due = stripe->ping_due = false;
-		run_look_at(run, i);
-	}
-	if (goaway_told)
-		session->goaway_due = false;
 }
 
 /* --- Data ---------------------------------------------------------------------------------------------------------*/
@@ -305,13 +140,13 @@ void run_put_data(struct run *run, int index, const struct flow *flow, const str
 	uint8_t flags = sending == SENDING_COPY ? FRAME_FLAG_COPY : 0;
 	if (sending != SENDING_COPY)
 		piece->record->due_us = run->session->now_us + sched_due_us(&run->choices[index], piece->len);
-	put_frame(run, index, flow,
-	          &(struct frame){.type = FRAME_DATA,
-	                          .flags = (uint8_t)(flags | (piece->fin ? FRAME_FLAG_FIN : 0)),
-	                          .flow = flow->id,
-	                          .offset = piece->offset,
-	                          .payload_len = piece->len},
-	          sending, piece->record);
+	run_put_frame(run, index, flow,
+	              &(struct frame){.type = FRAME_DATA,
+	                              .flags = (uint8_t)(flags | (piece->fin ? FRAME_FLAG_FIN : 0)),
+	                              .flow = flow->id,
+	                              .offset = piece->offset,
+	                              .payload_len = piece->len},
+	              sending, piece->record);
 }
 
 /* For a piece that is sent again: not where it was before. When it may have arrived there all the same, paths with a
@@ -447,8 +282,10 @@ static enum outcome put_piece(struct run *run, struct flow *flow, enum sched_cla
 		return OUTCOME_STUCK;
 	run_put_data(run, index, flow, piece, again ? SENDING_AGAIN : SENDING_NEW);
 	flow_offer_room(flow);
-	if (!again)
+	if (!again) {
 		flow->rate_bytes += piece->len;
+		flow->young_bytes -= flow->young_bytes > (int32_t)piece->len ? (int32_t)piece->len : flow->young_bytes;
+	}
 	if (class == SCHED_EXPRESS)
 		run_use_lane(session, flow);
 	if (class != SCHED_BULK) {
@@ -548,10 +385,7 @@ void output_run(struct session *session)
 	if (session->stripes_up && (output_waits(session) || stripe_waits(session))) {
 		run_start(&run, session);
 		limit_frames(&run);
-		send_stripe_control(&run);
-		while (session->control_first && send_flow_control(&run, session->control_first))
-			;
-		send_replies(&run);
+		run_send_control(&run);
 		send_turns(&run, TURN_EXPRESS, SCHED_EXPRESS);
 		send_owed(&run);
 		send_turns(&run, TURN_BULK, SCHED_BULK);

@@ -5,19 +5,21 @@
  * there is an RTT of delay for every small frame, and for every repair.
  *
  * So what a path has under way is limited to what it delivers within its shortest RTT and a little more, once a queue
- * was seen on it: when the RTT is longer than that, the bottleneck is busy, and what arrives now is what it can do. The
+ * was seen on it: while the RTT is longer than that, the bottleneck is busy, and what arrives is what it can do. The
  * limit grows again while it holds bulk back and no queue is seen. It is only needed, and only kept, while the express
- * lane is reserved; and a queue that others fill is not made shorter by it, so it never goes below a small fixed
- * amount.
+ * lane is reserved. A queue that others fill is not made shorter by it: one that stays all the same ends the limit.
  */
 #include "session_internal.h"
 
 enum {
-	SLACK_DIVISOR = 8, /* of the shortest RTT, so much may be queue */
+	SLACK_DIVISOR = 8, /* of the shortest RTT, so much may be queue, */
+	QUEUE_DIVISOR = 4, /* and so much is seen as one */
 	SLACK_US = 1000,
 	LIMIT_MIN_BYTES = 65536,
 	GROWTH_DIVISOR = 8,       /* of the limit, added in each RTT without a queue */
-	REMEMBERED_US = 10000000, /* how long a queue that was seen tells anything */
+	FADING_DIVISOR = 4,       /* of what the bottleneck did too little, for each RTT with one */
+	FOREIGN_LOOKS = 24,       /* RTTs in a row with a queue although bulk was held back: it is not ours */
+	REMEMBERED_US = 10000000, /* how long a queue that was seen, or was not ours, tells anything */
 	PAUSE_RTTS = 4            /* a measurement over a longer time has a pause in it */
 };
 
@@ -47,18 +49,30 @@ static void look_at(const struct session *session, unsigned index, struct look *
 
 static void adapt(struct path *path, uint64_t now_us, const struct look *look, uint64_t rate_Bps)
 {
-	uint64_t enough_us = look->least_rtt_us + look->least_rtt_us / SLACK_DIVISOR + SLACK_US;
-	if (look->rtt_us > enough_us) {
-		uint64_t limit_bytes = rate_Bps * enough_us / 1000000;
-		path->limit_bytes = path->limit_bytes ? (3 * path->limit_bytes + limit_bytes) / 4 : limit_bytes;
+	uint64_t least_us = look->least_rtt_us;
+	bool queue = look->rtt_us > least_us + least_us / QUEUE_DIVISOR + SLACK_US;
+	/* Of three looks in a row that see a queue, the bottleneck was busy between the last two, and what comes back
+	 * tells. */
+	if (rate_Bps > path->most_Bps)
+		path->most_Bps = rate_Bps;
+	else if (queue && path->queue_looks >= 2)
+		path->most_Bps -= (path->most_Bps - rate_Bps) / FADING_DIVISOR;
+	path->queue_looks = queue ? path->queue_looks + 1 : 0;
+	if (queue) {
+		path->limit_bytes = path->most_Bps * (least_us + least_us / SLACK_DIVISOR + SLACK_US) / 1000000;
 		path->queue_us = now_us;
 	} else if (path->held_back) {
 		path->limit_bytes += path->limit_bytes / GROWTH_DIVISOR;
 	}
 	if (path->limit_bytes && path->limit_bytes < LIMIT_MIN_BYTES)
 		path->limit_bytes = LIMIT_MIN_BYTES;
-	if (now_us - path->queue_us > REMEMBERED_US)
-		path->limit_bytes = 0;
+	if (!queue)
+		path->held_looks = 0;
+	else if (path->held_back && ++path->held_looks > FOREIGN_LOOKS)
+		path->foreign_us = now_us;
+	bool foreign = path->foreign_us && now_us - path->foreign_us < REMEMBERED_US;
+	if (foreign || now_us - path->queue_us > REMEMBERED_US)
+		path->limit_bytes = path->held_looks = 0;
 }
 
 static void look_again(struct session *session, unsigned index)
@@ -73,6 +87,8 @@ static void look_again(struct session *session, unsigned index)
 	if (took_us < PAUSE_RTTS * (uint64_t)look.least_rtt_us + TICK_US &&
 	    look.delivered_bytes >= path->delivered_bytes && path->stripes_up == path->looked_stripes)
 		adapt(path, session->now_us, &look, (look.delivered_bytes - path->delivered_bytes) * 1000000 / took_us);
+	else
+		path->queue_looks = 0;
 	path->looked_us = session->now_us;
 	path->looked_stripes = path->stripes_up;
 	path->delivered_bytes = look.delivered_bytes;

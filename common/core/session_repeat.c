@@ -2,8 +2,10 @@
 #include "session_run.h"
 
 enum {
-	STUCK_REPEATS = 4, /* flows in a row whose repetition finds no stripe: the others' would hardly */
-	HELD_UP_PPM = 2000 /* all sendings of a small frame may be held up so often */
+	FEW_BYTES = 4096,   /* so many last bytes may take the express lane, */
+	MORE_BYTES = 32768, /* and so many while the path is not busy */
+	STUCK_REPEATS = 4,  /* flows in a row whose repetition finds no stripe: the others' would hardly */
+	HELD_UP_PPM = 2000  /* all sendings of a small frame may be held up so often */
 };
 
 static struct path *path_of(const struct run *run, size_t index)
@@ -35,6 +37,12 @@ void run_account(const struct run *run, size_t index, enum sending sending, uint
 		traffic->repeated_bytes += len;
 		break;
 	}
+}
+
+/* The stripe's path has capacity that new data leaves idle. */
+static bool is_idle(const struct run *run, int index)
+{
+	return queue_has_idle(path_of(run, (size_t)index), run->load_bytes[run->stripes[index]->path]);
 }
 
 static bool may_repeat(const struct run *run, size_t index, uint32_t len)
@@ -126,7 +134,7 @@ int run_pick_idle_copy(struct run *run, const struct flow *flow, uint32_t len, i
 {
 	int index = pick_copy(run, flow, SCHED_SMALL, len, first);
 	struct path *path = index >= 0 ? path_of(run, (size_t)index) : NULL;
-	if (!path || !queue_has_idle(path, run->load_bytes[run->stripes[index]->path]))
+	if (!path || !is_idle(run, index))
 		return -1;
 	/* Half of the budget is kept for what is more urgent. */
 	if (may_repeat(run, (size_t)index, len + BUDGET_BURST_BYTES / 2))
@@ -153,9 +161,13 @@ bool run_repeat(struct run *run, struct flow *flow)
 	if (!egress_next_repeat(e, &piece))
 		return false;
 	bool last_bytes = e->sent - e->acked <= EXPRESS_BYTES;
-	enum sched_class class = last_bytes ? SCHED_SMALL : SCHED_AGAIN;
 	uint32_t len = FRAME_DATA_HEAD_BYTES + piece.len;
-	int before = run_index_of(run, piece.avoid_stripe), copy = run_index_of(run, piece.record->copy_stripe);
+	int before = run_index_of(run, piece.avoid_stripe);
+	uint64_t few_bytes = before >= 0 && is_idle(run, before) ? MORE_BYTES : FEW_BYTES;
+	int copy = run_index_of(run, piece.record->copy_stripe);
+	enum sched_class class = e->sent - e->acked <= few_bytes ? SCHED_EXPRESS
+	                         : last_bytes                    ? SCHED_SMALL
+	                                                         : SCHED_AGAIN;
 	run_take(run, copy, true);
 	int index = run_pick_second(run, flow, class, len, before, &refused);
 	run_take(run, copy, false);

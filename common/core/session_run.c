@@ -43,6 +43,7 @@ void run_start(struct run *run, struct session *session)
 	/* The arrays are large and stay as they are: only what `count` covers is read. */
 	run->session = session;
 	run->count = 0;
+	run->ack_index = -1;
 	run->loss_ppm =
 	        session->loss_sent < LOSS_UNKNOWN ? LOSS_GUESS : session->loss_lost * 1000000 / session->loss_sent;
 	memset(run->load_bytes, 0, sizeof run->load_bytes);
@@ -85,7 +86,7 @@ int run_index_of(const struct run *run, uint32_t stripe_id)
 /* Before OPEN_RESULT, DATA must follow an OPEN on its stripe. */
 static int pick_pinned(const struct run *run, const struct flow *flow, int not_index)
 {
-	for (unsigned i = 0; i < 2; i++) {
+	for (unsigned i = 0; i < FLOW_OPENS_MAX; i++) {
 		int index = run_index_of(run, flow->open_stripes[i]);
 		if (index >= 0 && index != not_index && run->choices[index].usable && run->choices[index].room_bytes)
 			return index;

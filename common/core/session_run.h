@@ -1,4 +1,5 @@
-/* session_run: one run of the output, for session_run.c, session_out.c and session_repeat.c alone. */
+/* session_run: one run of the output, for session_run.c, session_control.c, session_out.c and session_repeat.c alone.
+ */
 #ifndef PAIR_CORE_SESSION_RUN_H
 #define PAIR_CORE_SESSION_RUN_H
 
@@ -23,12 +24,13 @@ struct run {
 	uint64_t load_bytes[SESSION_PATHS_MAX]; /* of each path: what is under way, and what waits to be */
 	uint64_t loss_ppm;                      /* of segments */
 	uint32_t frame_max;                     /* payload of a bulk frame */
+	int ack_index;                          /* where the last ack of a run went; -1: nowhere yet */
 	bool copies;                            /* small flows' frames travel twice */
 };
 
 enum {
 	RUN_FRAME_MIN = 1400, /* payload of a segment: bulk's smallest frame, small flows' largest */
-	COPIES_MAX = 2
+	COPIES_MAX = FLOW_OPENS_MAX - 1
 };
 
 /* --- session_run.c */
@@ -44,7 +46,15 @@ void run_take(struct run *run, int index, bool taken);
 /* The flow says something that bulk shall not hold up: from now on the lane is reserved for a while. */
 void run_use_lane(struct session *session, const struct flow *flow);
 
+/* --- session_control.c */
+/* Puts in all control frames that wait, as far as there is room. */
+void run_send_control(struct run *run);
+
 /* --- session_out.c */
+/* Puts a frame on a stripe, its payload (f->payload_len bytes from f->offset on, in OPEN from 0 on) from the flow's
+ * egress; `record` has the payload's, if there is any. */
+void run_put_frame(struct run *run, int index, const struct flow *flow, const struct frame *f, enum sending sending,
+                   struct egress_record *record);
 void run_put_data(struct run *run, int index, const struct flow *flow, const struct egress_piece *piece,
                   enum sending sending);
 

@@ -112,7 +112,7 @@ void window_release(struct flow *flow)
 	cancel_ack_later(flow);
 }
 
-static void ack_later(struct flow *flow)
+void window_ack_later(struct flow *flow)
 {
 	struct session *session = flow->session;
 	if (flow->ack_due_us || flow->control & FLOW_CONTROL_ACK)
@@ -166,7 +166,7 @@ void window_update(struct flow *flow)
 	if (moved || owed_bytes >= often || (owed_bytes && in->next > in->end))
 		ack_now(flow);
 	else if (owed_bytes)
-		ack_later(flow);
+		window_ack_later(flow);
 }
 
 void window_ack_sent(struct flow *flow)
