@@ -8,7 +8,7 @@
 
 static uint32_t put_control(struct run *run, int index, const struct frame *f, enum sending sending)
 {
-	uint32_t len = outrun_put_frame(run->stripes[index], f);
+	uint32_t len = output_frame(run->stripes[index], f);
 	run_account(run, (size_t)index, sending, len);
 	run_look_at(run, (size_t)index);
 	return len;
@@ -167,12 +167,12 @@ static void send_stripe_control(struct run *run)
 		if (!stripe_output_fits(stripe, 4))
 			continue;
 		if (session->goaway_due)
-			outrun_put_frame(stripe, &(struct frame){.type = FRAME_GOAWAY});
+			output_frame(stripe, &(struct frame){.type = FRAME_GOAWAY});
 		goaway_told = true;
 		if (stripe->pong_due)
-			outrun_put_frame(stripe, &(struct frame){.type = FRAME_PONG, .token = stripe->pong_token});
+			output_frame(stripe, &(struct frame){.type = FRAME_PONG, .token = stripe->pong_token});
 		if (stripe->ping_due) {
-			outrun_put_frame(stripe, &(struct frame){.type = FRAME_PING, .token = session->now_us});
+			output_frame(stripe, &(struct frame){.type = FRAME_PING, .token = session->now_us});
 			time_asked(session);
 		}
 		stripe->pong_due = stripe->ping_due = false;
