@@ -86,7 +86,17 @@ void flow_leave_turn(struct flow *flow)
 	flow->turn_list = TURN_NONE;
 }
 
-void flow_update_turn(struct flow *flow)
+/* What the flow may send in its turn so that it is done: 0 if it is no longer young, or if the others would wait too
+ * long for that. */
+static int32_t young_turn(const struct flow *flow, uint32_t flows)
+{
+	uint64_t share_bytes = flow->session->most_Bps * YOUNG_ROUND_US / 1000000 / flows;
+	if (share_bytes < YOUNG_TURN_MIN)
+		return 0;
+	return share_bytes < (uint64_t)flow->young_bytes ? (int32_t)share_bytes : flow->young_bytes;
+}
+
+static void take_turn(struct flow *flow, bool at_end)
 {
 	uint8_t want = TURN_NONE;
 	if (may_send_data(flow) && egress_has_next(&flow->egress))
@@ -105,7 +115,9 @@ void flow_update_turn(struct flow *flow)
 	if (want == TURN_NONE)
 		return;
 	struct flow_list *list = &flow->session->turns[want];
-	bool first = want == TURN_BULK && flow->young_bytes && flow->young_bytes < YOUNG_BYTES - EXPRESS_BYTES;
+	int32_t young_bytes = want == TURN_BULK ? young_turn(flow, list->count + 1) : 0;
+	/* One whose application was not quick enough goes on with its turn. */
+	bool first = !at_end && young_bytes && flow->young_bytes < YOUNG_BYTES - EXPRESS_BYTES;
 	flow->turn_prev = first ? NULL : list->last;
 	flow->turn_next = first ? list->first : NULL;
 	*(flow->turn_prev ? &flow->turn_prev->turn_next : &list->first) = flow;
@@ -114,8 +126,19 @@ void flow_update_turn(struct flow *flow)
 	flow->turn_list = want;
 	uint32_t turn_bytes = ROUND_BYTES / list->count;
 	flow->turn_bytes = turn_bytes < TURN_BYTES ? (int32_t)turn_bytes : TURN_BYTES;
-	if (want == TURN_BULK && flow->young_bytes > flow->turn_bytes)
-		flow->turn_bytes = flow->young_bytes;
+	if (young_bytes > flow->turn_bytes)
+		flow->turn_bytes = young_bytes;
+}
+
+void flow_update_turn(struct flow *flow)
+{
+	take_turn(flow, false);
+}
+
+void flow_end_turn(struct flow *flow)
+{
+	flow_leave_turn(flow);
+	take_turn(flow, true);
 }
 
 /* --- Ends ---------------------------------------------------------------------------------------------------------*/

@@ -24,7 +24,9 @@
 
 enum {
 	EXPRESS_BYTES = 65536, /* a flow is small until it sent so much without a pause */
-	YOUNG_BYTES = 524288,
+	YOUNG_BYTES = 524288,        /* what a flow sends since a pause while it counts as young: done in a turn, */
+	YOUNG_TURN_MIN = 131072,     /* if at least so much can be sent in it */
+	YOUNG_ROUND_US = 250000,     /* and all others in their turns within that time */
 	TURN_BYTES = 32768,          /* of a flow before the next one's turn, */
 	ROUND_BYTES = 262144,        /* and of all flows before it has its next: with many, turns are short */
 	ACK_DELAY_US = 5000,         /* a data ack waits at most so long for company */
@@ -151,6 +153,7 @@ struct session {
 	 * for all others, and until when for itself, because of those before it. */
 	uint32_t lane_flow;
 	uint64_t lane_until_us, lane_others_until_us;
+	uint64_t most_Bps;                   /* of all paths: the most that arrived in an RTT of late */
 	uint64_t held_back_us;         /* some path's limit holds bulk back since then; 0: none does */
 	uint64_t loss_sent, loss_lost; /* segments, recent: decayed by halves */
 
@@ -191,6 +194,7 @@ void flow_break(struct flow *flow, enum reset_reason reason, const char *why);
 void flow_offer_room(struct flow *flow);
 /* Puts the flow in the list that its turn is in, or out of it. Call it whenever it may have got something to send. */
 void flow_update_turn(struct flow *flow);
+void flow_end_turn(struct flow *flow); /* to the end of its list, if it has more */
 void flow_leave_turn(struct flow *flow);
 
 /* --- session_window.c */

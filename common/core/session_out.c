@@ -355,10 +355,8 @@ static void send_turns(struct run *run, uint8_t which, enum sched_class class)
 		if (outcome == OUTCOME_STUCK && class == SCHED_BULK)
 			session_link(flow, LINK_OWED);
 		flow_update_turn(flow);
-		if (list->first == flow && (!sent || flow->turn_bytes <= 0)) {
-			flow_leave_turn(flow);
-			flow_update_turn(flow); /* to the end of its list */
-		}
+		if (list->first == flow && (!sent || flow->turn_bytes <= 0))
+			flow_end_turn(flow);
 	}
 }
 

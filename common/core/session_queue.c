@@ -97,9 +97,13 @@ static void look_again(struct session *session, unsigned index)
 
 void queues_look(struct session *session)
 {
-	for (unsigned i = 0; i < SESSION_PATHS_MAX; i++)
-		if (session->paths[i].stripes_up)
-			look_again(session, i);
+	session->most_Bps = 0;
+	for (unsigned i = 0; i < SESSION_PATHS_MAX; i++) {
+		if (!session->paths[i].stripes_up)
+			continue;
+		look_again(session, i);
+		session->most_Bps += session->paths[i].most_Bps;
+	}
 }
 
 bool queue_is_full(const struct path *path, uint64_t under_way_bytes)

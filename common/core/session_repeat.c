@@ -197,9 +197,7 @@ void run_repeats(struct run *run)
 		bool sent = run_repeat(run, flow);
 		stuck = sent ? 0 : stuck + 1;
 		flow_update_turn(flow);
-		if (list->first == flow && (!sent || flow->turn_bytes <= 0)) {
-			flow_leave_turn(flow);
-			flow_update_turn(flow); /* to the end of its list */
-		}
+		if (list->first == flow && (!sent || flow->turn_bytes <= 0))
+			flow_end_turn(flow);
 	}
 }
