@@ -88,10 +88,11 @@ void flow_leave_turn(struct flow *flow)
 
 /* What the flow may send in its turn so that it is done: 0 if it is no longer young, or if the others would wait too
  * long for that. */
-static int32_t young_turn(const struct flow *flow, uint32_t flows)
+static int32_t young_turn(const struct flow *flow)
 {
+	uint32_t flows = flow->session->linked[LINK_BUSY].count;
 	uint64_t share_bytes = flow->session->most_Bps * YOUNG_ROUND_US / 1000000 / flows;
-	if (share_bytes < YOUNG_TURN_MIN)
+	if (flows > YOUNG_FLOWS_MAX || share_bytes < YOUNG_TURN_MIN)
 		return 0;
 	return share_bytes < (uint64_t)flow->young_bytes ? (int32_t)share_bytes : flow->young_bytes;
 }
@@ -115,18 +116,21 @@ static void take_turn(struct flow *flow, bool at_end)
 	if (want == TURN_NONE)
 		return;
 	struct flow_list *list = &flow->session->turns[want];
-	int32_t young_bytes = want == TURN_BULK ? young_turn(flow, list->count + 1) : 0;
 	/* One whose application was not quick enough goes on with its turn. */
-	bool first = !at_end && young_bytes && flow->young_bytes < YOUNG_BYTES - EXPRESS_BYTES;
+	int32_t young_bytes = want == TURN_BULK ? young_turn(flow) : 0;
+	bool first = young_bytes && !at_end && flow->in_young_turn && flow->turn_bytes > 0;
 	flow->turn_prev = first ? NULL : list->last;
 	flow->turn_next = first ? list->first : NULL;
 	*(flow->turn_prev ? &flow->turn_prev->turn_next : &list->first) = flow;
 	*(flow->turn_next ? &flow->turn_next->turn_prev : &list->last) = flow;
 	list->count++;
 	flow->turn_list = want;
+	if (first)
+		return;
 	uint32_t turn_bytes = ROUND_BYTES / list->count;
 	flow->turn_bytes = turn_bytes < TURN_BYTES ? (int32_t)turn_bytes : TURN_BYTES;
-	if (young_bytes > flow->turn_bytes)
+	flow->in_young_turn = young_bytes > flow->turn_bytes;
+	if (flow->in_young_turn)
 		flow->turn_bytes = young_bytes;
 }
 

@@ -25,6 +25,7 @@
 enum {
 	EXPRESS_BYTES = 65536, /* a flow is small until it sent so much without a pause */
 	YOUNG_BYTES = 524288,        /* what a flow sends since a pause while it counts as young: done in a turn, */
+	YOUNG_FLOWS_MAX = 16,        /* while no more are busy, */
 	YOUNG_TURN_MIN = 131072,     /* if at least so much can be sent in it */
 	YOUNG_ROUND_US = 250000,     /* and all others in their turns within that time */
 	TURN_BYTES = 32768,          /* of a flow before the next one's turn, */
@@ -32,7 +33,7 @@ enum {
 	ACK_DELAY_US = 5000,         /* a data ack waits at most so long for company */
 	ACK_BYTES = 65536,           /* and for at most so many bytes */
 	TICK_US = 20000,             /* timers' grain while flows are moving, */
-	TICK_MIN_US = 4000,          /* and when something is due sooner */
+	TICK_MIN_US = 2000,          /* and when something is due sooner */
 	PING_IDLE_US = 5000000,      /* each path is asked at least that often */
 	PING_IDLE_MAX_US = 30000000, /* and each of its stripes at least that often (NAT mappings) */
 	PING_BUSY_US = 500000,       /* while an answer is missing */

@@ -9,13 +9,15 @@
  */
 #include "session_internal.h"
 
+enum { DUE_SLACK_US = 2000 };
+
 /* How long a record may be under way before its acknowledgement is due: its stripe's RTT with some slack, and the time
  * its backlog takes. */
 static uint64_t due_after_us(const struct stripe *stripe)
 {
 	if (!stripe || !stripe->info.srtt_us)
 		return STALE_MIN_US;
-	uint64_t us = stripe->info.srtt_us + stripe->info.srtt_us / 8 + ACK_DELAY_US;
+	uint64_t us = stripe->info.srtt_us + stripe->info.srtt_us / 16 + DUE_SLACK_US;
 	if (stripe->info.rate_Bps)
 		us += stripe_backlog_bytes(stripe) * 1000000 / stripe->info.rate_Bps;
 	return us;

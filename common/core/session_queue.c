@@ -102,7 +102,8 @@ void queues_look(struct session *session)
 		if (!session->paths[i].stripes_up)
 			continue;
 		look_again(session, i);
-		session->most_Bps += session->paths[i].most_Bps;
+		if (session->paths[i].state == PATH_WELL)
+			session->most_Bps += session->paths[i].most_Bps;
 	}
 }
 
