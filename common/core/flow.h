@@ -66,7 +66,7 @@ struct flow {
 	uint32_t open_stripes[FLOW_OPENS_MAX]; /* stripes that OPEN was sent on: until its result is here, DATA must
 	                             follow on one of them */
 	uint64_t asked_us;     /* when OPEN or RESET went out last, to be repeated until answered; 0: not yet */
-	int32_t express_bytes; /* what it may still send as a small flow; full again when nothing is in flight */
+	int32_t express_bytes; /* what it may still send as a small flow; full again when little is in flight */
 	int32_t young_bytes;   /* and as one that may be done in one turn, */
 	bool in_young_turn; /* which it is in, or was until its application paused */
 

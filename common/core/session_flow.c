@@ -278,10 +278,17 @@ unsigned flow_reserve(struct flow *flow, size_t len, struct iovec *slices, unsig
 	return count > 0 ? (unsigned)count : 0;
 }
 
-/* New bytes after a pause: the flow counts as small again. */
-static void something_to_send(struct flow *flow, bool was_idle)
+/* Nothing waits, and little is under way: keystrokes come more often than their acknowledgements. */
+static bool says_little(const struct flow *flow)
 {
-	if (was_idle) {
+	const struct egress *e = &flow->egress;
+	return e->sent >= e->end && e->end - e->acked <= LITTLE_BYTES;
+}
+
+/* New bytes after a pause, or of a flow that says little: it counts as small again. */
+static void something_to_send(struct flow *flow, bool said_little)
+{
+	if (said_little) {
 		flow->express_bytes = EXPRESS_BYTES;
 		flow->young_bytes = YOUNG_BYTES;
 		flow->busy_us = flow->rate_us = flow->session->now_us;
@@ -304,20 +311,20 @@ void flow_commit(struct flow *flow, size_t len)
 {
 	if (!live(flow))
 		return;
-	bool was_idle = flow->egress.acked == flow->egress.end;
+	bool said_little = says_little(flow);
 	egress_commit(&flow->egress, len);
 	flow->session->stats.bytes_out += len;
 	if (len)
-		something_to_send(flow, was_idle);
+		something_to_send(flow, said_little);
 }
 
 void flow_end(struct flow *flow)
 {
 	if (!live(flow) || flow->egress.fin)
 		return;
-	bool was_idle = flow->egress.acked == flow->egress.end;
+	bool said_little = says_little(flow);
 	egress_end(&flow->egress);
-	something_to_send(flow, was_idle);
+	something_to_send(flow, said_little);
 }
 
 /* --- Ingress → application ----------------------------------------------------------------------------------------*/

@@ -1,0 +1,89 @@
+/* Keystrokes beside uploads: a byte each 50 ms, so that there is always one that is not acknowledged.
+ * time-limit: 200 (under sanitizers, on a busy machine)
+ */
+#include <stdlib.h>
+
+#include "../unit/unit.h"
+#include "sim_net.h"
+
+enum { UPLOADS = 10, BEGIN_US = 4 * SIM_SECOND, APART_US = 50 * SIM_MS, KEYS = 200, DELAY_MS = 25 };
+
+static const struct situation {
+	const char *name;
+	uint32_t loss_ppm;
+	unsigned within_ms; /* bound: 99 of 100 have come */
+} situations[] = {
+        {"no loss", 0, DELAY_MS + 40},
+        {"1 % loss", 10000, DELAY_MS + 110},
+};
+
+struct keys {
+	const struct sim_flow *flow;
+	uint64_t put_us[KEYS], took_us[KEYS];
+	uint64_t put, come;
+};
+
+static void on_step(struct sim *sim, void *user)
+{
+	struct keys *keys = user;
+
+	if (!keys->flow)
+		return;
+	for (; keys->put < keys->flow->ends[SIM_CLIENT].written; keys->put++)
+		keys->put_us[keys->put] = sim->now_us;
+	for (; keys->come < keys->flow->ends[SIM_SERVER].read; keys->come++)
+		keys->took_us[keys->come] = sim->now_us - keys->put_us[keys->come];
+}
+
+static int compare(const void *a, const void *b)
+{
+	uint64_t x = *(const uint64_t *)a, y = *(const uint64_t *)b;
+
+	return (x > y) - (x < y);
+}
+
+static void run(const struct situation *situation, struct keys *keys)
+{
+	struct sim_config config = {.seed = 1,
+	                            .path_count = 1,
+	                            .paths = {{.stripes = 8,
+	                                       .rate_Bps = 12500000,
+	                                       .delay_us = DELAY_MS * SIM_MS,
+	                                       .queue_bytes = 625000,
+	                                       .loss_ppm = situation->loss_ppm,
+	                                       .congestion = SIM_BBR}},
+	                            .limits = {.flow_window_bytes = 16 << 20, .memory_bytes = 512 << 20},
+	                            .step = on_step,
+	                            .user = keys};
+	struct sim *sim = sim_new(&config);
+
+	if (!UNIT_TRUE(sim))
+		return;
+	for (unsigned i = 0; i < UPLOADS; i++)
+		sim_add(sim, &(struct sim_plan){.bytes = {1000000000, 0}, .chunk = {100000, 0}});
+	keys->flow = sim_add(
+	        sim, &(struct sim_plan){
+	                     .bytes = {KEYS, 0}, .start_us = BEGIN_US, .chunk = {1, 0}, .pause_us = {APART_US, 0}});
+	sim_run_until(sim, BEGIN_US + KEYS * APART_US + 2 * SIM_SECOND);
+	UNIT_STR(sim->wrong, "");
+	UNIT_EQ(keys->come, KEYS);
+	sim_free(sim);
+}
+
+int main(void)
+{
+	for (size_t i = 0; i < sizeof situations / sizeof situations[0]; i++) {
+		const struct situation *situation = &situations[i];
+		UNIT_CASE("keystrokes beside %d uploads, %s: 99 of 100 come within %u ms", UPLOADS, situation->name,
+		          situation->within_ms) {
+			struct keys keys = {0};
+			run(situation, &keys);
+			qsort(keys.took_us, KEYS, sizeof keys.took_us[0], compare);
+			uint64_t took_ms = keys.took_us[KEYS * 99 / 100] / 1000;
+			if (took_ms > situation->within_ms)
+				UNIT_FAIL("it took %u ms (half of them %u)", (unsigned)took_ms,
+				          (unsigned)(keys.took_us[KEYS / 2] / 1000));
+		}
+	}
+	return unit_exit();
+}
