@@ -92,10 +92,11 @@ struct path {
 	struct budget budget;
 	uint64_t refused_bytes;
 	struct stripe_traffic past; /* of its stripes that are gone */
+	uint64_t delivered_bytes;   /* by all stripes that it ever had: segments' worth, retransmissions not counted */
 	/* session_queue.c: the limit, 0: none; the most that arrived in an RTT of late; when a queue was seen last, in
 	 * how many looks in a row, and in how many although the limit held bulk back; when that was last too many; and
-	 * what was there at the last look */
-	uint64_t limit_bytes, most_Bps, queue_us, foreign_us, looked_us, delivered_bytes;
+	 * when the last look was, what was delivered until then, and on how many stripes that were up */
+	uint64_t limit_bytes, most_Bps, queue_us, foreign_us, looked_us, looked_bytes;
 	unsigned looked_stripes, queue_looks, held_looks;
 	bool held_back; /* since then the limit has held bulk back */
 	/* session_delivery.c: mean and mean deviation of the time from putting a frame in until it has arrived; 0: not

@@ -57,6 +57,8 @@ void session_stripe_info(struct stripe *stripe, const struct stripe_info *info, 
 			session->loss_lost /= 2;
 		}
 	}
+	if (info->delivered > old->delivered)
+		session->paths[stripe->path].delivered_bytes += (info->delivered - old->delivered) * info->mss_bytes;
 	uint64_t looked_us = stripe->info_us;
 	stripe->info = *info;
 	stripe->info_us = now_us;

@@ -25,7 +25,8 @@ enum {
 
 /* What the stripes of a path say, taken together. */
 struct look {
-	uint64_t delivered_bytes, under_way_bytes;
+	unsigned stripes; /* that are taken together */
+	uint64_t under_way_bytes;
 	uint64_t rtt_us; /* mean over what is under way */
 	uint32_t least_rtt_us;
 };
@@ -38,7 +39,7 @@ static void look_at(const struct session *session, unsigned index, struct look *
 		const struct stripe_info *info = &stripe->info;
 		if (stripe->path != index || stripe->state != STRIPE_UP || !info->srtt_us)
 			continue;
-		look->delivered_bytes += info->delivered * info->mss_bytes;
+		look->stripes++;
 		look->under_way_bytes += info->under_way_bytes;
 		weighted += (uint64_t)info->under_way_bytes * info->srtt_us;
 		if (info->rtt_min_us < look->least_rtt_us)
@@ -83,15 +84,15 @@ static void look_again(struct session *session, unsigned index)
 	uint64_t took_us = session->now_us - path->looked_us;
 	if (look.least_rtt_us == UINT32_MAX || took_us < look.least_rtt_us)
 		return;
-	/* Stripes that came or went changed the sum. */
-	if (took_us < PAUSE_RTTS * (uint64_t)look.least_rtt_us + TICK_US &&
-	    look.delivered_bytes >= path->delivered_bytes && path->stripes_up == path->looked_stripes)
-		adapt(path, session->now_us, &look, (look.delivered_bytes - path->delivered_bytes) * 1000000 / took_us);
+	/* Stripes that came, went or were held up tell nothing of the bottleneck: what one has delivered that was stale
+	 * till now may be acknowledged all at once. */
+	if (took_us < PAUSE_RTTS * (uint64_t)look.least_rtt_us + TICK_US && look.stripes == path->looked_stripes)
+		adapt(path, session->now_us, &look, (path->delivered_bytes - path->looked_bytes) * 1000000 / took_us);
 	else
 		path->queue_looks = 0;
 	path->looked_us = session->now_us;
-	path->looked_stripes = path->stripes_up;
-	path->delivered_bytes = look.delivered_bytes;
+	path->looked_stripes = look.stripes;
+	path->looked_bytes = path->delivered_bytes;
 	path->held_back = false;
 }
 
