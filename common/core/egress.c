@@ -297,7 +297,7 @@ uint32_t egress_stripe_lost(struct egress *e, uint32_t id, uint64_t arrived)
 		if (record->stripe != id || has_arrived(record->position, arrived))
 			continue;
 		if (record->copy_stripe) {
-			record->stripe = record->copy_stripe;
+			record->stripe = record->last_stripe = record->copy_stripe;
 			record->position = record->copy_position;
 			record->copy_stripe = 0;
 		} else {

@@ -339,12 +339,18 @@ static void check_rules(void)
 		UNIT_EQ(put_in(&e, 10, 10), 10);
 		UNIT_TRUE(egress_next(&e, 100, &piece));
 		UNIT_EQ(egress_sent(&e, &piece, 1, 5), 0);
+		piece.record->position = 26;
 		piece.record->copy_stripe = 2;
+		piece.record->copy_position = 52;
 		UNIT_EQ(egress_stripe_lost(&e, 1, 0), 0);
 		UNIT_TRUE(!egress_has_next(&e));
 		UNIT_EQ(egress_stripe_lost(&e, 1, 0), 0);
 		UNIT_EQ(egress_stripe_lost(&e, 2, 0), 1);
-		UNIT_TRUE(egress_has_next(&e));
+		UNIT_TRUE(egress_next(&e, 100, &piece));
+		UNIT_EQ(piece.avoid_stripe, 2);
+		egress_unmark_lost(&e, piece.record);
+		UNIT_EQ(piece.record->stripe, 2);
+		UNIT_EQ(piece.record->position, 52);
 		egress_fini(&e);
 	}
 	UNIT_CASE("more records than EGRESS_RECORDS_MAX wait") {
