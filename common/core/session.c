@@ -354,6 +354,8 @@ void session_set_stripe_state(struct stripe *stripe, enum stripe_state state)
 		session->stripes_up++;
 		path->stripes_up++;
 		path->progress_us = path->heard_us = session->now_us;
+		if (path->state == PATH_SILENT && path->stripes_up > 1)
+			session_tell(session, SESSION_PATH_BACK, stripe, 0, NULL);
 		path->state = PATH_WELL;
 		stripe->progress_us = session->now_us;
 		session_tell(session, SESSION_STRIPE_UP, stripe, 0, NULL);

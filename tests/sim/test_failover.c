@@ -125,9 +125,28 @@ static void check_idle(void)
 		}
 }
 
+static void check_back(void)
+{
+	UNIT_CASE("a path that was told to be silent is told to be back when a stripe of it is dialled anew") {
+		struct sim *sim = two_paths(1);
+		add_flows(sim, SIM_SERVER, 1, 150000000, SIM_SECOND);
+		UNIT_TRUE(sim_run_until(sim, FAULT_US));
+		silence(sim, 0);
+		UNIT_TRUE(sim_run_until(sim, FAULT_US + SIM_SECOND));
+		UNIT_EQ(sim->hosts[SIM_SERVER].events[SESSION_PATH_SILENT], 1);
+		UNIT_EQ(sim->hosts[SIM_SERVER].events[SESSION_PATH_BACK], 0);
+		sim_kill(sim, sim_find_conn(sim, 0, 0), false);
+		UNIT_TRUE(sim_run_until(sim, FAULT_US + 2 * SIM_SECOND));
+		UNIT_EQ(sim->hosts[SIM_SERVER].events[SESSION_PATH_DOWN], 0);
+		UNIT_EQ(sim->hosts[SIM_SERVER].events[SESSION_PATH_BACK], 1);
+		sim_free(sim);
+	}
+}
+
 int main(void)
 {
 	check_busy();
 	check_idle();
+	check_back();
 	return unit_exit();
 }
