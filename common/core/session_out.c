@@ -79,6 +79,8 @@ void run_put_frame(struct run *run, int index, const struct flow *flow, const st
 	uint64_t offset = f->type == FRAME_DATA ? f->offset : 0;
 	uint8_t head[FRAME_HEAD_MAX];
 	uint32_t head_len = frame_encode_head(head, f);
+	if (record && sending != SENDING_COPY)
+		record->due_us = run->session->now_us + sched_due_us(&run->choices[index], f->payload_len);
 	stripe_output_head(stripe, head, head_len);
 	for (uint32_t done = 0; done < f->payload_len;) {
 		size_t len = f->payload_len - done;
@@ -140,8 +142,6 @@ void run_put_data(struct run *run, int index, const struct flow *flow, const str
                   enum sending sending)
 {
 	uint8_t flags = sending == SENDING_COPY ? FRAME_FLAG_COPY : 0;
-	if (sending != SENDING_COPY)
-		piece->record->due_us = run->session->now_us + sched_due_us(&run->choices[index], piece->len);
 	run_put_frame(run, index, flow,
 	              &(struct frame){.type = FRAME_DATA,
 	                              .flags = (uint8_t)(flags | (piece->fin ? FRAME_FLAG_FIN : 0)),

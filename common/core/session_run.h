@@ -52,7 +52,7 @@ void run_send_control(struct run *run);
 
 /* --- session_out.c */
 /* Puts a frame on a stripe, its payload (f->payload_len bytes from f->offset on, in OPEN from 0 on) from the flow's
- * egress; `record` has the payload's, if there is any. */
+ * egress; `record` is that of the payload, or NULL: it is told where and when the bytes travel. */
 void run_put_frame(struct run *run, int index, const struct flow *flow, const struct frame *f, enum sending sending,
                    struct egress_record *record);
 void run_put_data(struct run *run, int index, const struct flow *flow, const struct egress_piece *piece,

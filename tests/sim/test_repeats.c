@@ -200,5 +200,15 @@ int main(void)
 		UNIT_EQ(stats.reinjected_bytes, 1016);
 		session_free(rig.session);
 	}
+	UNIT_CASE("bytes that travel with OPEN are due when those of any other frame were") {
+		start(&rig, 100);
+		struct syn syn = {.src = {.family = ADDR_IPV4, .port = 1}, .dst = {.family = ADDR_IPV4, .port = 80}};
+		struct flow *flow = session_open(rig.session, &syn, &rig, rig.now_us);
+		put_in(flow, 1000);
+		step(&rig);
+		if (UNIT_EQ(flow->egress.record_count, 1))
+			UNIT_TRUE(egress_record_at(&flow->egress, 0)->due_us > rig.now_us);
+		session_free(rig.session);
+	}
 	return unit_exit();
 }
