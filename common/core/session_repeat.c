@@ -90,23 +90,23 @@ static int pick_other_path(struct run *run, const struct flow *flow, enum sched_
 /* A copy helps against a loss wherever it travels, against the death of a path only on another; unless that is much
  * slower. On a path that was not heard for a while, the first bytes are worth a copy even if nothing was lost lately.
  */
-static int pick_copy(struct run *run, const struct flow *flow, enum sched_class class, uint32_t len, int first)
+static int pick_copy(struct run *run, const struct flow *flow, enum sched_class class, uint32_t len, int first,
+                     struct path **refused)
 {
 	bool unproven = path_is_unproven(run->session, run->stripes[first]->path);
-	struct path *refused = NULL, *refused_here = NULL;
+	struct path *refused_here = NULL;
+	*refused = NULL;
 	if (!run->copies && !unproven)
 		return -1;
-	int index = pick_other_path(run, flow, class, len, first, &refused);
+	int index = pick_other_path(run, flow, class, len, first, refused);
 	if (run->copies && !unproven) {
 		int here = run_pick_second(run, flow, class, len, first, &refused_here);
 		if (index < 0 || (here >= 0 && sched_delivery_us(&run->choices[index], len) >
 		                                       2 * sched_delivery_us(&run->choices[here], len))) {
 			index = here;
-			refused = refused_here;
+			*refused = refused_here;
 		}
 	}
-	if (refused)
-		count_refused(run->session, refused, len);
 	return index;
 }
 
@@ -117,7 +117,11 @@ unsigned run_pick_copies(struct run *run, const struct flow *flow, enum sched_cl
 	uint64_t ppm = run->choices[first].repair_ppm;
 	run_take(run, first, true);
 	while (count < COPIES_MAX && (!count || ppm > HELD_UP_PPM)) {
-		int index = pick_copy(run, flow, class, len * (count + 1), first);
+		/* Of one path all of them take the budget. */
+		struct path *refused;
+		int index = pick_copy(run, flow, class, len * (count + 1), first, &refused);
+		if (refused)
+			count_refused(run->session, refused, len);
 		if (index < 0)
 			break;
 		ppm = ppm * run->choices[index].repair_ppm / 1000000;
@@ -132,14 +136,16 @@ unsigned run_pick_copies(struct run *run, const struct flow *flow, enum sched_cl
 
 int run_pick_idle_copy(struct run *run, const struct flow *flow, uint32_t len, int first)
 {
-	int index = pick_copy(run, flow, SCHED_SMALL, len, first);
-	struct path *path = index >= 0 ? path_of(run, (size_t)index) : NULL;
-	if (!path || !is_idle(run, index))
+	struct path *refused;
+	int index = pick_copy(run, flow, SCHED_SMALL, len, first, &refused);
+	if (refused)
+		count_refused(run->session, refused, len);
+	if (index < 0 || !is_idle(run, index))
 		return -1;
 	/* Half of the budget is kept for what is more urgent. */
 	if (may_repeat(run, (size_t)index, len + BUDGET_BURST_BYTES / 2))
 		return index;
-	count_refused(run->session, path, len);
+	count_refused(run->session, path_of(run, (size_t)index), len);
 	return -1;
 }
 
