@@ -184,8 +184,13 @@ void session_mark_seen(struct session *session, uint32_t id)
 		uint32_t from = session->last_flow_id + 1;
 		if (id - session->last_flow_id > SEEN_IDS)
 			from = id - SEEN_IDS + 1;
-		for (uint32_t n = from; n != id; n++)
-			session->seen[n % SEEN_IDS / 64] &= ~((uint64_t)1 << n % SEEN_IDS % 64);
+		/* By words, since the other side chooses how many. */
+		while (from != id) {
+			bool whole = from % 64 == 0 && id - from >= 64;
+			uint64_t bits = whole ? UINT64_MAX : (uint64_t)1 << from % 64;
+			session->seen[from % SEEN_IDS / 64] &= ~bits;
+			from += whole ? 64 : 1;
+		}
 		session->last_flow_id = id;
 	}
 	session->seen[id % SEEN_IDS / 64] |= (uint64_t)1 << id % SEEN_IDS % 64;
