@@ -45,6 +45,8 @@ static void adapt_quota(struct path *path, const struct stripe *stripe, uint64_t
 {
 	const struct stripe_info *info = &stripe->info;
 	uint64_t now_us = stripe->session->now_us;
+	if (!info->rtt_min_us)
+		return;
 	if (info->srtt_us < info->rtt_min_us * 2 && path->under_way_bytes > path->quota_bytes / 2)
 		path->quota_bytes += arrived_bytes;
 	if (info->srtt_us < info->rtt_min_us * 3 || now_us - path->cut_us < info->srtt_us)
@@ -101,7 +103,8 @@ static void add_stripe(struct together *sum, struct path *path, const struct str
 {
 	uint64_t us = at_least_us(stripe);
 	sum->least_us = us < sum->least_us ? us : sum->least_us;
-	sum->rtt_us = stripe->info.rtt_min_us < sum->rtt_us ? stripe->info.rtt_min_us : sum->rtt_us;
+	uint64_t rtt_us = stripe->info.rtt_min_us ? stripe->info.rtt_min_us : 2 * UNKNOWN_US;
+	sum->rtt_us = rtt_us < sum->rtt_us ? rtt_us : sum->rtt_us;
 	sum->rate_Bps += stripe_rate_Bps(&stripe->info);
 	path->under_way_bytes += stripe_position(stripe) - stripe->info.arrived_bytes;
 }

@@ -24,7 +24,7 @@ enum { STRIPE_OUTPUT_ITEMS = 256, STRIPE_OUTPUT_INLINE = 80 };
 struct stripe_info {
 	uint32_t srtt_us;   /* smoothed RTT; 0: not known */
 	uint32_t rttvar_us; /* its mean deviation */
-	uint32_t rtt_min_us;
+	uint32_t rtt_min_us;  /* 0: not known */
 	uint32_t cwnd_bytes;
 	uint32_t mss_bytes;
 	uint32_t in_flight_bytes; /* sent, not acknowledged by the other kernel */

@@ -171,7 +171,7 @@ static void take_info(struct stripe_io *io)
 	io->info = (struct stripe_info){
 	        .srtt_us = ti.tcpi_rtt,
 	        .rttvar_us = ti.tcpi_rttvar,
-	        .rtt_min_us = ti.tcpi_min_rtt,
+	        .rtt_min_us = ti.tcpi_min_rtt < UINT32_MAX ? ti.tcpi_min_rtt : 0, /* of no RTT: all ones */
 	        .cwnd_bytes = scaled(ti.tcpi_snd_cwnd, ti.tcpi_snd_mss),
 	        .mss_bytes = ti.tcpi_snd_mss,
 	        .in_flight_bytes = scaled(ti.tcpi_unacked, ti.tcpi_snd_mss),
