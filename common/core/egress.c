@@ -327,9 +327,8 @@ int egress_ack(struct egress *e, uint64_t offset, uint64_t edge)
 		e->record_count--;
 		e->records_gone++;
 	}
-	if (!e->record_count && e->record_capacity > 64) {
+	if (!e->record_count && e->record_capacity > 64)
 		free_records(e);
-	}
 	uint64_t low = offset < e->end ? offset : e->end;
 	page_store_advance(&e->store, low, low == e->end);
 	return 0;

@@ -52,7 +52,7 @@ struct flow {
 	struct egress egress;
 	struct ingress ingress;
 
-	/* control frames to be sent (session_out.c clears, the others set) */
+	/* control frames to be sent (session_control.c clears, the others set) */
 	uint8_t control; /* FLOW_CONTROL_… */
 	/* callbacks to be made (session.c clears) */
 	uint8_t events; /* FLOW_EVENT_… */
@@ -68,7 +68,7 @@ struct flow {
 	uint64_t asked_us;     /* when OPEN or RESET went out last, to be repeated until answered; 0: not yet */
 	int32_t express_bytes; /* what it may still send as a small flow; full again when little is in flight */
 	int32_t young_bytes;   /* and as one that may be done in one turn, */
-	bool in_young_turn; /* which it is in, or was until its application paused */
+	bool in_young_turn;    /* which it is in, or was until its application paused */
 
 	/* How fast it sends new bytes, for what is put ahead of its turn on slow paths: since when without a pause,
 	 * what was measured (0: nothing yet), what was sent since rate_us, and when a slow path last asked for bytes

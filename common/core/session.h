@@ -172,7 +172,7 @@ uint64_t session_next_us(const struct session *session);
 void session_expire(struct session *session, uint64_t now_us);
 
 void session_get_stats(const struct session *session, struct session_stats *stats);
-/* False: the path never had a stripe. */
+/* `path` < SESSION_PATHS_MAX. False: it never had a stripe. */
 bool session_get_path_stats(const struct session *session, unsigned path, struct session_path_stats *stats);
 /* For status and tests: the first stripe, or NULL; go on with ->next. */
 const struct stripe *session_first_stripe(const struct session *session);

@@ -59,14 +59,14 @@ void session_unlink(struct flow *flow, unsigned which)
 
 static bool may_send_data(const struct flow *flow)
 {
-	/* DATA may not come before OPEN: until its result is here, an OPEN must have gone out (session_out.c pins the
+	/* DATA may not come before OPEN: until its result is here, an OPEN must have gone out (session_run.c pins the
 	 * stripe). */
 	if (flow->state != FLOW_OPENING)
 		return flow->state == FLOW_OPEN;
 	for (unsigned i = 0; i < FLOW_OPENS_MAX; i++)
 		if (flow->open_stripes[i])
 			return true;
-	return flow->state == FLOW_OPEN;
+	return false;
 }
 
 void flow_leave_turn(struct flow *flow)
@@ -86,8 +86,8 @@ void flow_leave_turn(struct flow *flow)
 	flow->turn_list = TURN_NONE;
 }
 
-/* What the flow may send in its turn so that it is done: 0 if it is no longer young, or if the others would wait too
- * long for that. */
+/* What the flow, one of the busy ones, may send in its turn so that it is done: 0 if it is no longer young, or if the
+ * others would wait too long for that. */
 static int32_t young_turn(const struct flow *flow)
 {
 	uint32_t flows = flow->session->linked[LINK_BUSY].count;

@@ -10,7 +10,7 @@
  *   session_repeat.c  copies and repetitions, within budgets
  *   session_path.c    paths that fall silent
  *   session_queue.c   what bulk may have under way on a path while small flows are about
- *   session_time.c    liveness, stale stripes, reinjection of what is held up, timeouts
+ *   session_time.c    liveness, stale stripes, timeouts
  *   session_delivery.c  how long paths take to deliver
  *   session_late.c    what of a flow is late, and goes again
  *   session_stats.c   figures for statistics
@@ -23,7 +23,7 @@
 #include "session.h"
 
 enum {
-	EXPRESS_BYTES = 65536, /* a flow is small until it sent so much without a pause */
+	EXPRESS_BYTES = 65536,       /* a flow is small until it sent so much without a pause */
 	LITTLE_BYTES = 4096,         /* or as long as no more than that is under way */
 	YOUNG_BYTES = 524288,        /* what a flow sends since a pause while it counts as young: done in a turn, */
 	YOUNG_FLOWS_MAX = 16,        /* while no more are busy, */
@@ -105,10 +105,10 @@ struct path {
 	uint32_t samples;
 	uint64_t sample_us;       /* when the last was taken, or what they tell faded */
 	uint64_t under_way_bytes; /* in outputs, sockets and on the way */
-	uint64_t quota_bytes,
-	        cut_us; /* as much of these as it may have when it is not the best path, and when that was lowered */
-	uint64_t expected_us; /* within what time a frame arrives, but for rare ones */
-	uint64_t present_us;  /* the same, or as long as all stripes have waited by now */
+	uint64_t quota_bytes;     /* as much of these as it may have when it is not the best path, */
+	uint64_t cut_us;          /* and when that was lowered */
+	uint64_t expected_us;     /* within what time a frame arrives, but for rare ones */
+	uint64_t present_us;      /* the same, or as long as all stripes have waited by now */
 };
 
 struct session {
@@ -156,7 +156,7 @@ struct session {
 	 * for all others, and until when for itself, because of those before it. */
 	uint32_t lane_flow;
 	uint64_t lane_until_us, lane_others_until_us;
-	uint64_t most_Bps;                   /* of all paths: the most that arrived in an RTT of late */
+	uint64_t most_Bps;             /* of all paths: the most that arrived in an RTT of late */
 	uint64_t held_back_us;         /* some path's limit holds bulk back since then; 0: none does */
 	uint64_t loss_sent, loss_lost; /* segments, recent: decayed by halves */
 
@@ -214,7 +214,8 @@ void window_acks_due(struct session *session);
 void output_run(struct session *session);
 /* Whether anything waits for a stripe. */
 bool output_waits(const struct session *session);
-/* Puts a frame without payload into the stripe's output. Returns its length. */
+/* Puts a frame without payload into the stripe's output, which must have room (stripe_output_fits). Returns its
+ * length. */
 uint32_t output_frame(struct stripe *stripe, const struct frame *f);
 /* Whether stripe `index` of a path with `stripes` is of the express lane. */
 bool output_is_express(unsigned index, unsigned stripes);

@@ -30,8 +30,6 @@ uint32_t output_frame(struct stripe *stripe, const struct frame *f)
 {
 	uint8_t head[FRAME_HEAD_MAX];
 	assert(!f->payload_len);
-	if (!stripe_output_fits(stripe, 0))
-		return 0; /* never for control frames: output_run looks first */
 	uint32_t len = frame_encode_head(head, f);
 	stripe_output_head(stripe, head, len);
 	stripe->room_bytes -= stripe->room_bytes < len ? stripe->room_bytes : len;

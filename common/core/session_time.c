@@ -1,5 +1,4 @@
-/* Liveness, stale stripes, timeouts. Every limit comes from a measured RTT, with a
- * floor. */
+/* Liveness, stale stripes, timeouts. Every limit comes from a measured RTT, with a floor. */
 #include "session_internal.h"
 
 static uint32_t max_srtt_us(const struct session *session)
