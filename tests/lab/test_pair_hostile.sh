@@ -189,7 +189,7 @@ fake_begin() {
 }
 
 # told NAME PATTERN WHAT: tx_proxy has logged that of the path.
-told() { check "$3: it is told" "no line with path=$1 and $2" log_wait "$tx_log" "event=stripe_(broken|closed) path=$1 .*$2" 20; }
+told() { check "$3: it is told" "no line with path=$1 and $2" log_wait "$tx_log" "event=(stripe_(broken|closed)|dial_failed) path=$1 .*$2" 20; }
 
 # All at the same time, beside a path that is sound.
 test_fake_rx() {
