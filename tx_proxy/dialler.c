@@ -6,8 +6,8 @@
 
 enum {
 	/* Of each path: so many in a row, then one in so long. */
-	NUDGES_MAX = 6,
-	NUDGE_US = 2000000
+	NUDGES_MAX = 8,
+	NUDGE_US = 500000
 };
 
 struct dialler {
