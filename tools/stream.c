@@ -60,7 +60,8 @@ static void stream_watch(struct stream *stream)
 	ev_signal_init(&stream->gaps, on_gaps, SIGUSR1);
 	ev_timer_init(&stream->limit, on_limit, (double)options->timeout_s, 0.);
 	ev_timer_init(&stream->second, on_second, 1., 1.);
-	stream->interrupt.data = stream->terminate.data = stream->limit.data = stream->second.data = stream->gaps.data = stream;
+	stream->interrupt.data = stream->terminate.data = stream->limit.data = stream->second.data = stream->gaps.data =
+	        stream;
 	ev_signal_start(loop, &stream->gaps);
 	ev_signal_start(loop, &stream->interrupt);
 	ev_signal_start(loop, &stream->terminate);

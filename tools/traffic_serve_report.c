@@ -61,11 +61,12 @@ static void report_json(const struct traffic_served *served, const char *from, u
 	       ",\"status\":\"%s\",\"error\":",
 	       served->number, from, kind_names[served->kind], served->index, traffic_status_name(flow->status));
 	traffic_report_json_string(stdout, traffic_report_error(flow->error));
-	printf(",\"ms\":%.3f,\"received\":{\"bytes\":%" PRIu64 ",\"mbit_s\":%.3f,\"first_byte_ms\":%.3f,\"longest_gap_ms\":%.3f"
+	printf(",\"ms\":%.3f,\"received\":{\"bytes\":%" PRIu64
+	       ",\"mbit_s\":%.3f,\"first_byte_ms\":%.3f,\"longest_gap_ms\":%.3f"
 	       ",\"first_wrong_offset\":",
 	       traffic_report_ms(flow->started_us, flow->ended_us), flow->sink.bytes,
-	       traffic_report_mbit_s(flow->sink.bytes, receive_us),
-	       traffic_report_ms(flow->started_us, flow->first_us), (double)traffic_flow_longest_gap_us(flow) / 1e3);
+	       traffic_report_mbit_s(flow->sink.bytes, receive_us), traffic_report_ms(flow->started_us, flow->first_us),
+	       (double)traffic_flow_longest_gap_us(flow) / 1e3);
 	traffic_report_json_offset(stdout, flow->sink.first_wrong);
 	fputs(",\"sha256\":", stdout);
 	traffic_report_json_sha256(stdout, sha256);

@@ -55,10 +55,12 @@ static void json_flow(const struct traffic_client *client, struct traffic_flow *
 	else
 		fputs(",\"send\":null", stdout);
 	if (transfer->receives) {
-		printf(",\"receive\":{\"bytes\":%" PRIu64 ",\"mbit_s\":%.3f,\"first_byte_ms\":%.3f,\"longest_gap_ms\":%.3f"
+		printf(",\"receive\":{\"bytes\":%" PRIu64
+		       ",\"mbit_s\":%.3f,\"first_byte_ms\":%.3f,\"longest_gap_ms\":%.3f"
 		       ",\"first_wrong_offset\":",
 		       flow->sink.bytes, traffic_report_mbit_s(flow->sink.bytes, flow_duration_us(flow)),
-		       traffic_report_ms(flow->started_us, flow->first_us), (double)traffic_flow_longest_gap_us(flow) / 1e3);
+		       traffic_report_ms(flow->started_us, flow->first_us),
+		       (double)traffic_flow_longest_gap_us(flow) / 1e3);
 		traffic_report_json_offset(stdout, flow->sink.first_wrong);
 		fputs("}}", stdout);
 	} else {

@@ -5,8 +5,8 @@
  * It follows the machine's interfaces, addresses and routes. When what a path is bound to comes, its stripes are
  * dialled at once; when it goes, they are closed at once, and so is a stripe whose own address goes: what they carried
  * goes on by others. A path that is bound to nothing is dialled when a route to its remote is added. A machine where
- * that goes on all the time makes nobody hammer: of each path eight times in a row, then twice a second. And where one stripe
- * of a path gets through after all were gone, the others follow without waiting out their pauses.
+ * that goes on all the time makes nobody hammer: of each path eight times in a row, then twice a second. And where one
+ * stripe of a path gets through after all were gone, the others follow without waiting out their pauses.
  */
 #ifndef TX_PROXY_DIALLER_H
 #define TX_PROXY_DIALLER_H

@@ -22,9 +22,9 @@ enum { STRIPE_OUTPUT_ITEMS = 256, STRIPE_OUTPUT_INLINE = 80 };
 
 /* What the kernel says of the connection (struct tcp_info), in the engine's units. */
 struct stripe_info {
-	uint32_t srtt_us;   /* smoothed RTT; 0: not known */
-	uint32_t rttvar_us; /* its mean deviation */
-	uint32_t rtt_min_us;  /* 0: not known */
+	uint32_t srtt_us;    /* smoothed RTT; 0: not known */
+	uint32_t rttvar_us;  /* its mean deviation */
+	uint32_t rtt_min_us; /* 0: not known */
 	uint32_t cwnd_bytes;
 	uint32_t mss_bytes;
 	uint32_t in_flight_bytes; /* sent, not acknowledged by the other kernel */
