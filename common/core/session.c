@@ -342,20 +342,16 @@ struct stripe *session_stripe_accepted(struct session *session, const struct hel
 	return stripe;
 }
 
-static bool counts_as_up(enum stripe_state state)
-{
-	return state == STRIPE_UP || state == STRIPE_STALE;
-}
-
 void session_set_stripe_state(struct stripe *stripe, enum stripe_state state)
 {
 	struct session *session = stripe->session;
 	struct path *path = &session->paths[stripe->path];
 	enum stripe_state old = stripe->state;
+	bool was_up = stripe_is_up(stripe);
 	assert(old != STRIPE_DEAD && state != STRIPE_HANDSHAKE && old != state);
 	assert(state != STRIPE_STALE || old == STRIPE_UP);
 	stripe->state = state;
-	if (counts_as_up(state) && !counts_as_up(old)) {
+	if (stripe_is_up(stripe) && !was_up) {
 		session->stripes_up++;
 		path->stripes_up++;
 		path->progress_us = path->heard_us = session->now_us;
@@ -376,7 +372,7 @@ void session_set_stripe_state(struct stripe *stripe, enum stripe_state state)
 		session_tell(session, SESSION_STRIPE_STALE, stripe, 0, NULL);
 	} else if (old == STRIPE_STALE && state == STRIPE_UP) {
 		session_tell(session, SESSION_STRIPE_BACK, stripe, 0, NULL);
-	} else if (state == STRIPE_DEAD && counts_as_up(old)) {
+	} else if (state == STRIPE_DEAD && was_up) {
 		session->stripes_up--;
 		path->stripes_up--;
 		if (!path->stripes_up)

@@ -217,7 +217,7 @@ static int in_welcome(struct stripe *stripe, const struct frame *f)
 	if (session->incarnation_known && !same) {
 		/* Stripes of before are dead or dying; what they carried means nothing there. */
 		for (struct stripe *other = session->stripes; other; other = other->next)
-			if (other != stripe && (other->state == STRIPE_UP || other->state == STRIPE_STALE))
+			if (other != stripe && stripe_is_up(other))
 				other->error = "the far end has restarted";
 		session_reset_all(session, RESET_SESSION);
 		session_tell(session, SESSION_RENEWED, stripe, 0, NULL);

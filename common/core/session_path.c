@@ -25,8 +25,7 @@ enum {
 
 static bool carries(const struct stripe *stripe)
 {
-	return (stripe->state == STRIPE_UP || stripe->state == STRIPE_STALE) &&
-	       (stripe->info.in_flight_bytes || stripe->info.notsent_bytes);
+	return stripe_is_up(stripe) && (stripe->info.in_flight_bytes || stripe->info.notsent_bytes);
 }
 
 /* What is asked of one path at a time. */

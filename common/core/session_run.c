@@ -50,7 +50,7 @@ void run_start(struct run *run, struct session *session)
 	paths_avoided(session, run->avoided);
 	delivery_look(session);
 	for (struct stripe *stripe = session->stripes; stripe; stripe = stripe->next) {
-		if (stripe->state != STRIPE_UP && stripe->state != STRIPE_STALE)
+		if (!stripe_is_up(stripe))
 			continue;
 		if (!stripe->error && session->now_us - stripe->info_us >= MEASURE_US)
 			session->ops->stripe_measure(session->user, stripe);

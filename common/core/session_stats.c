@@ -33,7 +33,7 @@ bool session_get_path_stats(const struct session *session, unsigned path_index, 
 		if (stripe->path != path_index)
 			continue;
 		stats_add_traffic(&stats->traffic, &stripe->traffic);
-		if (stripe->state != STRIPE_UP && stripe->state != STRIPE_STALE)
+		if (!stripe_is_up(stripe))
 			continue;
 		stats->stripes_stale += stripe->state == STRIPE_STALE;
 		stats->rate_Bps += stripe->info.rate_Bps;

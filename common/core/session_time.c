@@ -54,7 +54,7 @@ static struct stripe *next_to_ask(const struct session *session, unsigned path_i
 	const struct path *path = &session->paths[path_index];
 	unsigned turn = path->ping_turn % path->stripes_up;
 	for (struct stripe *stripe = session->stripes; stripe; stripe = stripe->next) {
-		if (stripe->path != path_index || (stripe->state != STRIPE_UP && stripe->state != STRIPE_STALE))
+		if (stripe->path != path_index || !stripe_is_up(stripe))
 			continue;
 		if (path->state == PATH_SILENT ? stripe->state == STRIPE_UP && !stripe->info.in_flight_bytes : !turn--)
 			return stripe;
@@ -115,8 +115,7 @@ static void check_flow(struct flow *flow, const struct tick *tick)
 static void measure_stripes(struct session *session)
 {
 	for (struct stripe *stripe = session->stripes; stripe; stripe = stripe->next)
-		if ((stripe->state == STRIPE_UP || stripe->state == STRIPE_STALE) && !stripe->error &&
-		    session->now_us - stripe->info_us >= TICK_MIN_US / 2)
+		if (stripe_is_up(stripe) && !stripe->error && session->now_us - stripe->info_us >= TICK_MIN_US / 2)
 			session->ops->stripe_measure(session->user, stripe);
 }
 

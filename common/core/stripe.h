@@ -112,6 +112,12 @@ void stripe_output_consume(struct stripe *stripe, size_t len);
 /* Throws all of it away. */
 void stripe_output_clear(struct stripe *stripe);
 
+/* The handshake is over and the socket is there, whether it is stale or not. */
+static inline bool stripe_is_up(const struct stripe *stripe)
+{
+	return stripe->state == STRIPE_UP || stripe->state == STRIPE_STALE;
+}
+
 const char *stripe_state_name(enum stripe_state state);
 
 #endif
