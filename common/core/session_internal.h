@@ -24,7 +24,7 @@
 
 enum {
 	EXPRESS_BYTES = 65536,       /* a flow is small until it sent so much without a pause */
-	LITTLE_BYTES = 4096,         /* or as long as no more than that is under way */
+	LITTLE_BYTES = 1024,         /* or as long as no more than that is under way */
 	YOUNG_BYTES = 524288,        /* what a flow sends since a pause while it counts as young: done in a turn, */
 	YOUNG_FLOWS_MAX = 16,        /* while no more are busy, */
 	YOUNG_TURN_MIN = 131072,     /* if at least so much can be sent in it */

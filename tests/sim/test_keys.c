@@ -1,4 +1,5 @@
-/* Keystrokes beside uploads: a byte each 50 ms, so that there is always one that is not acknowledged.
+/* Keystrokes beside uploads: a byte each 50 ms, so that there is always one that is not acknowledged. And what flows
+ * that say somewhat more, as steadily, leave for bulk: they are not keystrokes, and do not travel twice.
  * time-limit: 200 (under sanitizers, on a busy machine)
  */
 #include <stdlib.h>
@@ -70,6 +71,37 @@ static void run(const struct situation *situation, struct keys *keys)
 	sim_free(sim);
 }
 
+enum { TRICKLES = 200, FROM_US = 3 * SIM_SECOND, UNTIL_US = 6 * SIM_SECOND };
+
+/* Mbit/s of an upload beside flows that take most of the link, in small pieces. */
+static double upload_beside_trickles(void)
+{
+	struct sim_config config = {.seed = 1,
+	                            .path_count = 1,
+	                            .paths = {{.stripes = 8,
+	                                       .rate_Bps = 12500000,
+	                                       .delay_us = DELAY_MS * SIM_MS,
+	                                       .queue_bytes = 625000,
+	                                       .congestion = SIM_BBR}},
+	                            .limits = {.flow_window_bytes = 16 << 20, .memory_bytes = 512 << 20}};
+	const struct sim_plan trickle = {.bytes = {1000000000, 0}, .chunk = {2000, 0}, .pause_us = {20 * SIM_MS, 0}};
+	struct sim *sim = sim_new(&config);
+
+	if (!UNIT_TRUE(sim))
+		return 0;
+	const struct sim_flow *upload =
+	        sim_add(sim, &(struct sim_plan){.bytes = {1000000000, 0}, .chunk = {100000, 0}});
+	for (unsigned i = 0; i < TRICKLES; i++)
+		sim_add(sim, &trickle);
+	sim_run_until(sim, FROM_US);
+	uint64_t before = upload->ends[SIM_SERVER].read;
+	sim_run_until(sim, UNTIL_US);
+	UNIT_STR(sim->wrong, "");
+	double mbit_s = (double)(upload->ends[SIM_SERVER].read - before) * 8 / (UNTIL_US - FROM_US);
+	sim_free(sim);
+	return mbit_s;
+}
+
 int main(void)
 {
 	for (size_t i = 0; i < sizeof situations / sizeof situations[0]; i++) {
@@ -84,6 +116,11 @@ int main(void)
 				UNIT_FAIL("it took %u ms (half of them %u)", (unsigned)took_ms,
 				          (unsigned)(keys.took_us[KEYS / 2] / 1000));
 		}
+	}
+	UNIT_CASE("an upload has what %d flows that say somewhat more leave of the link", TRICKLES) {
+		double mbit_s = upload_beside_trickles();
+		if (mbit_s < 8)
+			UNIT_FAIL("it had %.1f Mbit/s", mbit_s);
 	}
 	return unit_exit();
 }
