@@ -21,10 +21,21 @@ refusals_since() { grep 'event=stripe_refused' "$rx_log" | tail -n +$(($1 + 1));
 refused_more() { [ "$(refusals)" -gt "$1" ]; }
 session_ups() { grep -c 'event=session_up' "$rx_log"; }
 
+# The lines of those before may still come.
+refusals_settle() {
+	local try before
+	for ((try = 0; try < 10; try++)); do
+		before=$(refusals)
+		sleep 0.2
+		[ "$(refusals)" != "$before" ] || return 0
+	done
+}
+
 # once NAME REASON COMMAND…: one connection, one line about it. Lines are limited in rate: none at all gets another chance.
 once() {
 	local before try seen
 	for try in 1 2 3; do
+		refusals_settle
 		before=$(refusals)
 		"${@:3}" >"$dir/stranger.log" 2>&1
 		! wait_for 7 refused_more "$before" || break
