@@ -22,7 +22,7 @@ small_once() {
 	late_before=$(lateness_counters)
 	wait_before=$(cpu_wait_ms "${pids[@]}")
 	began=$EPOCHREALTIME
-	on_host source "${small_pin[@]}" "$bin/stream" -c "$root/network.conf" --quiet --json --timeout=120 --requests=$small_requests \
+	on_host source "${pin[@]}" "$bin/stream" -c "$root/network.conf" --quiet --json --timeout=120 --requests=$small_requests \
 		--parallel=$small_parallel --answer="$1" </dev/null >"$log" 2>"$work/requests.err" ||
 		pair_fail 'requests failed:' "$work/requests.err" "$log" "$work"/*_proxy.log
 	wait_share=$(awk -v b="$wait_before" -v a="$(cpu_wait_ms "${pids[@]}")" -v from="$began" -v to="$EPOCHREALTIME" \
@@ -41,16 +41,6 @@ small_measure() {
 			'BEGIN { exit !(late <= late_max && wait <= wait_max) }' && return
 		note "disturbed: frames $late_us us late, daemons waited $wait_share % for a processor"
 	done
-}
-
-# Puts tx_proxy on one CPU and sets the array small_pin, a prefix for clients, to the same. Else a client's first data
-# races, on another CPU, with the ACK before it; kernels before 6.19 then find no socket now and again, and reset the
-# connection. On a real network both come through one queue of the network card.
-small_pin_clients() {
-	local cpu
-	cpu=$(sed -n 's/^Cpus_allowed_list:[^0-9]*\([0-9]*\).*/\1/p' /proc/self/status)
-	small_pin=(taskset -c "$cpu")
-	taskset -cp "$cpu" "$tx_pid" >/dev/null
 }
 
 # For those who share the machine: holds the lock of --lock, unless it is held already.
@@ -135,7 +125,7 @@ small_row() {
 	receive_start 7000
 	endpoints_use cubic
 	pair_start "$conf"
-	small_pin_clients
+	pin_with "$tx_pid"
 	for case in "${small_cases[@]}"; do
 		read -r answer loss confirm early <<<"$case"
 		must=${!open} samples='[]'

@@ -6,8 +6,9 @@
  *
  * So what a path has under way is limited to what it delivers within its shortest RTT and a little more, once a queue
  * was seen on it: while the RTT is longer than that, the bottleneck is busy, and what arrives is what it can do. The
- * limit grows again while it holds bulk back and no queue is seen. It is only needed, and only kept, while the express
- * lane is reserved. A queue that others fill is not made shorter by it: one that stays all the same ends the limit.
+ * limit grows again while it holds bulk back and no queue is seen. It is only needed, and only heeded, while the
+ * express lane is reserved (session_run.c). A queue that others fill is not made shorter by it: one that stays all the
+ * same ends the limit for a while.
  */
 #include "session_internal.h"
 

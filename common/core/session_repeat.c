@@ -78,6 +78,9 @@ static int pick_other_path(struct run *run, const struct flow *flow, enum sched_
                            struct path **refused)
 {
 	const struct stripe *stripe = run->stripes[first];
+	*refused = NULL;
+	if (path_of(run, (size_t)first)->stripes_up == run->session->stripes_up)
+		return -1;
 	for (size_t i = 0; i < run->count; i++)
 		if (run->stripes[i]->path == stripe->path || (run->stripes[i]->backup && !stripe->backup))
 			run->choices[i].usable = false;
@@ -96,10 +99,10 @@ static int pick_copy(struct run *run, const struct flow *flow, enum sched_class 
 	bool unproven = path_is_unproven(run->session, run->stripes[first]->path);
 	struct path *refused_here = NULL;
 	*refused = NULL;
-	if (!run->copies && !unproven)
+	if (!run_loses(run) && !unproven)
 		return -1;
 	int index = pick_other_path(run, flow, class, len, first, refused);
-	if (run->copies && !unproven) {
+	if (run_loses(run) && !unproven) {
 		int here = run_pick_second(run, flow, class, len, first, &refused_here);
 		if (index < 0 || (here >= 0 && sched_delivery_us(&run->choices[index], len) >
 		                                       2 * sched_delivery_us(&run->choices[here], len))) {

@@ -8,7 +8,7 @@ enum {
 	MEASURE_US = 1000,   /* a stripe's figures are older than this: measure again */
 	LOSS_UNKNOWN = 1000, /* fewer segments than this tell nothing */
 	LOSS_GUESS = 10000,  /* ppm; until then */
-	LOSS_PER_MILLE = 1   /* copies are worth it from here on */
+	LOSS_WORTH = 1000    /* ppm; copies are worth it from here on */
 };
 
 /* The chance that the next frame, or a segment before it that is under way, is lost. */
@@ -61,8 +61,11 @@ void run_start(struct run *run, struct session *session)
 		run->stripes[run->count] = stripe;
 		run_look_at(run, run->count++);
 	}
-	run->copies =
-	        session->loss_sent < LOSS_UNKNOWN || session->loss_lost * 1000 >= session->loss_sent * LOSS_PER_MILLE;
+}
+
+bool run_loses(const struct run *run)
+{
+	return run->loss_ppm >= LOSS_WORTH;
 }
 
 void run_take(struct run *run, int index, bool taken)

@@ -25,7 +25,6 @@ struct run {
 	uint64_t loss_ppm;                      /* of segments */
 	uint32_t frame_max;                     /* payload of a bulk frame */
 	int ack_index;                          /* where the last ack of a run went; -1: nowhere yet */
-	bool copies;                            /* small flows' frames travel twice */
 };
 
 enum {
@@ -37,6 +36,8 @@ enum {
 void run_start(struct run *run, struct session *session);
 /* The choice's figures as they are now. */
 void run_look_at(struct run *run, size_t index);
+/* Losses are so many, or may be, that small frames travel more than once. */
+bool run_loses(const struct run *run);
 /* Of the stripe with that id; -1: it is not there. */
 int run_index_of(const struct run *run, uint32_t stripe_id);
 /* A stripe for DATA of the flow, or with NULL for a control frame, other than not_index (or -1). -1: none now. */

@@ -112,10 +112,16 @@ static void check_flow(struct flow *flow, const struct tick *tick)
 
 /* --- The session --------------------------------------------------------------------------------------------------*/
 
+/* How old a stripe's figures may be: where all has arrived there is little new to learn. */
+static uint64_t fresh_us(const struct stripe *stripe)
+{
+	return stripe_position(stripe) > stripe->info.arrived_bytes ? TICK_MIN_US / 2 : TICK_US / 2;
+}
+
 static void measure_stripes(struct session *session)
 {
 	for (struct stripe *stripe = session->stripes; stripe; stripe = stripe->next)
-		if (stripe_is_up(stripe) && !stripe->error && session->now_us - stripe->info_us >= TICK_MIN_US / 2)
+		if (stripe_is_up(stripe) && !stripe->error && session->now_us - stripe->info_us >= fresh_us(stripe))
 			session->ops->stripe_measure(session->user, stripe);
 }
 

@@ -27,10 +27,7 @@
 #           pair_configure: writes $conf.   rx_start, tx_start: wait for event=ready.   rx_stop, tx_stop [SIGNAL].
 #           tx_connected: waits for event=session_up and all stripes, or for the number given.   rules up|down.
 #           stat rx|tx KEY: of the daemon's event=stats (SIGUSR1); of several sessions the sum.   alive rx|tx
-#           pair_pin: for many connections. Puts tx_proxy on one CPU and sets the array $pin, a prefix for clients on
-#           source, to the same. Else a client's first data races, on another CPU, with the ACK before it; kernels before
-#           6.19 then find no socket now and again, and reset the connection (some one in 20,000). On a real network
-#           both come through one queue of the network card.
+#           pair_pin: for many connections; sets the array $pin, a prefix for clients on source (tools/pin.sh).
 #           captured COMMAND…: runs it; succeeds if COMMAND does and tx_proxy opened flows meanwhile; $opened: how many.
 #
 # Set before pair_configure (defaults in brackets); the parts called *_more are lines of configuration as they are:
@@ -47,6 +44,7 @@ set -uo pipefail
 export LC_ALL=C
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
+. "$root/tools/pin.sh"
 bin=${PAIR_BIN:-$root/build/bin}
 tcp_probe=${PAIR_TESTS:-$root/build/tests}/lab/tcp_probe
 lab=${PAIR_LAB_PREFIX:-pt}$$
@@ -325,12 +323,7 @@ stat() {
 		awk -v key="$2=" '{ for (i = 1; i <= NF; i++) if (index($i, key) == 1) sum += substr($i, length(key) + 1) } END { print sum + 0 }'
 }
 
-pair_pin() {
-	local cpu
-	cpu=$(sed -n 's/^Cpus_allowed_list:[^0-9]*\([0-9]*\).*/\1/p' /proc/self/status)
-	pin=(taskset -c "$cpu")
-	taskset -cp "$cpu" "$tx_pid" >/dev/null
-}
+pair_pin() { pin_with "$tx_pid"; }
 
 captured() {
 	local before status=0

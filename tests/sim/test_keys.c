@@ -43,19 +43,24 @@ static int compare(const void *a, const void *b)
 	return (x > y) - (x < y);
 }
 
+static struct sim_config one_path(uint32_t loss_ppm)
+{
+	return (struct sim_config){.seed = 1,
+	                           .path_count = 1,
+	                           .paths = {{.stripes = 8,
+	                                      .rate_Bps = 12500000,
+	                                      .delay_us = DELAY_MS * SIM_MS,
+	                                      .queue_bytes = 625000,
+	                                      .loss_ppm = loss_ppm,
+	                                      .congestion = SIM_BBR}},
+	                           .limits = {.flow_window_bytes = 16 << 20, .memory_bytes = 512 << 20}};
+}
+
 static void run(const struct situation *situation, struct keys *keys)
 {
-	struct sim_config config = {.seed = 1,
-	                            .path_count = 1,
-	                            .paths = {{.stripes = 8,
-	                                       .rate_Bps = 12500000,
-	                                       .delay_us = DELAY_MS * SIM_MS,
-	                                       .queue_bytes = 625000,
-	                                       .loss_ppm = situation->loss_ppm,
-	                                       .congestion = SIM_BBR}},
-	                            .limits = {.flow_window_bytes = 16 << 20, .memory_bytes = 512 << 20},
-	                            .step = on_step,
-	                            .user = keys};
+	struct sim_config config = one_path(situation->loss_ppm);
+	config.step = on_step;
+	config.user = keys;
 	struct sim *sim = sim_new(&config);
 
 	if (!UNIT_TRUE(sim))
@@ -76,14 +81,7 @@ enum { TRICKLES = 200, FROM_US = 3 * SIM_SECOND, UNTIL_US = 6 * SIM_SECOND };
 /* Mbit/s of an upload beside flows that take most of the link, in small pieces. */
 static double upload_beside_trickles(void)
 {
-	struct sim_config config = {.seed = 1,
-	                            .path_count = 1,
-	                            .paths = {{.stripes = 8,
-	                                       .rate_Bps = 12500000,
-	                                       .delay_us = DELAY_MS * SIM_MS,
-	                                       .queue_bytes = 625000,
-	                                       .congestion = SIM_BBR}},
-	                            .limits = {.flow_window_bytes = 16 << 20, .memory_bytes = 512 << 20}};
+	struct sim_config config = one_path(0);
 	const struct sim_plan trickle = {.bytes = {1000000000, 0}, .chunk = {2000, 0}, .pause_us = {20 * SIM_MS, 0}};
 	struct sim *sim = sim_new(&config);
 
