@@ -32,7 +32,13 @@ uint64_t sched_delivery_us(const struct sched_choice *choice, uint32_t len_bytes
 	uint64_t rate_Bps = choice->rate_Bps ? choice->rate_Bps : UNKNOWN_RATE_BPS;
 	uint64_t srtt_us = choice->srtt_us ? choice->srtt_us : UNKNOWN_SRTT_US;
 	uint64_t wait_us = (choice->backlog_bytes + len_bytes) * 1000000 / rate_Bps;
-	return wait_us + srtt_us / 2 + (choice->in_recovery ? srtt_us : 0);
+	return wait_us + srtt_us / 2;
+}
+
+static uint64_t repaired_us(const struct sched_choice *choice, uint32_t len_bytes)
+{
+	uint64_t srtt_us = choice->srtt_us ? choice->srtt_us : UNKNOWN_SRTT_US;
+	return sched_delivery_us(choice, len_bytes) + (choice->in_recovery ? srtt_us : 0);
 }
 
 /* Whether the frame rather waits for another stripe. A copy that comes within twice the time is worth having, since a
@@ -49,7 +55,8 @@ static bool waits(const struct sched_choice *choice, enum sched_class class, str
  * usable at all: else a full lane would spill over. */
 static int kind_of(const struct sched_choice *choice, enum sched_class class, bool lane_reserved)
 {
-	int kind = choice->express && lane_reserved && class != SCHED_EXPRESS;
+	bool is_bulk = class < SCHED_SMALL, may = choice->wide ? !is_bulk : class == SCHED_EXPRESS;
+	int kind = choice->express && !may && (lane_reserved || (is_bulk && choice->filled));
 	return kind + (choice->backup ? 2 : 0);
 }
 
@@ -62,7 +69,7 @@ static bool has_room(const struct sched_choice *choice, enum sched_class class, 
 uint64_t sched_cost_us(const struct sched_choice *choice, enum sched_class class, uint32_t len_bytes)
 {
 	if (class < SCHED_SMALL)
-		return sched_delivery_us(choice, len_bytes);
+		return class == SCHED_YOUNG ? sched_delivery_us(choice, len_bytes) : repaired_us(choice, len_bytes);
 	uint64_t srtt_us = choice->srtt_us ? choice->srtt_us : UNKNOWN_SRTT_US;
 	return sched_delivery_us(choice, 0) + srtt_us * choice->repair_ppm / 1000000;
 }
@@ -98,7 +105,7 @@ int sched_pick(const struct sched_choice *choices, size_t count, enum sched_clas
 
 uint64_t sched_due_us(const struct sched_choice *choice, uint32_t len_bytes)
 {
-	uint64_t own_us = sched_delivery_us(choice, len_bytes);
+	uint64_t own_us = repaired_us(choice, len_bytes);
 	return own_us > choice->path_us ? own_us : choice->path_us;
 }
 

@@ -1,14 +1,18 @@
 /* sched: which stripe carries the next frame. A pure choice over snapshots: no state, no clock.
  *
- * The stripe that delivers earliest is chosen: T = backlog / rate + srtt / 2, and one srtt more while it repairs a
- * loss, since TCP delivers in order and what is written behind a hole waits for the hole. (Lowest expected delivery
- * time in the sense of ECF, Lim et al., CoNEXT 2017, with the backlog known exactly instead of estimated.)
+ * The stripe that delivers earliest is chosen: T = backlog / rate + srtt / 2. (Lowest expected delivery time in the
+ * sense of ECF, Lim et al., CoNEXT 2017, with the backlog known exactly instead of estimated.)
+ *
+ * TCP delivers in order, but a loss that is known holds up nothing that is written now: its repair goes before that.
+ * Only bulk keeps off a stripe that repairs a loss, as if that took an srtt, because its window is held down meanwhile
+ * (RFC 6937): what is piled up there is missing elsewhere.
  *
  * A small frame goes where it is least likely to wait for a repair: what is under way before it on a stripe, and lost,
  * holds it up for an RTT, and nobody knows of it yet. So for small frames that chance, times the RTT, is added.
  *
- * Only frames that are all that there is to say just now use the express stripes while small flows are about
- * (doc/architecture.md, "the express lane"); all others keep off them.
+ * While small flows are about, bulk keeps off the express stripes; on a wide path also where the others fill it without
+ * them. On one that is not wide, all keep off them but frames that are all that there is to say just now
+ * (doc/architecture.md, "the express lane").
  */
 #ifndef PAIR_CORE_SCHED_H
 #define PAIR_CORE_SCHED_H
@@ -19,7 +23,8 @@
 
 enum sched_class {
 	SCHED_BULK,
-	SCHED_AGAIN,  /* of bulk, what was sent before: it is late */
+	SCHED_AGAIN,  /* of bulk, what only the best path may carry: it was sent before, or comes next */
+	SCHED_YOUNG,  /* likewise of a flow that will soon be done */
 	SCHED_SMALL,  /* small flows with more than a frame to say; data acks */
 	SCHED_EXPRESS /* keystrokes, small questions and answers, control frames */
 };
@@ -27,6 +32,8 @@ enum sched_class {
 struct sched_choice {
 	bool usable;  /* up, not stale */
 	bool express; /* of the express lane */
+	bool wide;    /* its path has stripes enough for both, */
+	bool filled;  /* and was seen with a queue: it needs no express stripes for bulk */
 	bool backup;
 	bool in_recovery;
 	bool held_up;    /* what it was given before is late: more would wait behind that */
@@ -39,13 +46,12 @@ struct sched_choice {
 	uint32_t repair_ppm;    /* the chance that the next frame waits for a repair, its own included */
 };
 
-/* The index of the choice for a frame of `len_bytes`, or -1: none takes it now. `lane_reserved`: all but
- * SCHED_EXPRESS keep off the express stripes unless no other is usable. `not_index` (or -1) is left out: for a second
- * copy. */
+/* The index of the choice for a frame of `len_bytes`, or -1: none takes it now. `lane_reserved`: small flows are about.
+ * `not_index` (or -1) is left out: for a second copy. */
 int sched_pick(const struct sched_choice *choices, size_t count, enum sched_class class, uint32_t len_bytes,
                bool lane_reserved, int not_index);
 
-/* Within what time `len_bytes` more should have been delivered, µs. */
+/* Within what time `len_bytes` more should have been delivered, µs, repairs included. */
 uint64_t sched_due_us(const struct sched_choice *choice, uint32_t len_bytes);
 
 /* How much later a bulk frame on `index` would arrive than what follows it on the best path, µs: bytes that are needed
@@ -56,8 +62,8 @@ uint64_t sched_later_us(const struct sched_choice *choices, size_t count, size_t
 /* Expected time until `len_bytes` more would be delivered, µs. */
 uint64_t sched_delivery_us(const struct sched_choice *choice, uint32_t len_bytes);
 
-/* What sched_pick finds the least of: that time, and for small frames, which take none themselves, what a repair would
- * add to it times its chance. */
+/* What sched_pick finds the least of: that time; for bulk with the srtt of a repair; for small frames, which take none
+ * themselves, with what a repair would add times its chance. */
 uint64_t sched_cost_us(const struct sched_choice *choice, enum sched_class class, uint32_t len_bytes);
 
 #endif

@@ -308,6 +308,7 @@ static struct stripe *add_stripe(struct session *session, const struct hello *he
 	if (!session->paths[hello->path].quota_bytes)
 		session->paths[hello->path].quota_bytes = QUOTA_START_BYTES;
 	stripe->express = output_is_express(hello->index, hello->stripes);
+	stripe->wide = output_is_wide(hello->stripes);
 	stripe->backup = hello->backup;
 	stripe->pool = &session->egress_pool;
 	stripe->progress_us = now_us;
@@ -368,7 +369,7 @@ void session_set_stripe_state(struct stripe *stripe, enum stripe_state state)
 			session_tell(session, SESSION_UP, stripe, 0, NULL);
 		}
 	} else if (state == STRIPE_STALE) {
-		stripe->timed_us = 0;
+		stripe->timed_us = stripe->rest_us = 0;
 		session_tell(session, SESSION_STRIPE_STALE, stripe, 0, NULL);
 	} else if (old == STRIPE_STALE && state == STRIPE_UP) {
 		session_tell(session, SESSION_STRIPE_BACK, stripe, 0, NULL);

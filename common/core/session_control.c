@@ -119,8 +119,8 @@ static bool send_flow_control(struct run *run, struct flow *flow)
 		f.type = FRAME_ACK;
 		f.ack.offset = flow->ingress.next;
 		f.ack.edge = flow->ingress.edge;
-		/* Acks are many, and another follows, so they keep off the lane; but the last one of a direction ends
-		 * the flow at the other side. */
+		/* Acks are many, and another follows, so they keep off a narrow lane and travel once; but the last one
+		 * of a direction ends the flow at the other side. */
 		on = flow->ingress.next > flow->ingress.end ? send_control(run, &f, SCHED_SMALL, true)
 		                                            : send_ack(run, &f);
 		if (!on)
@@ -164,7 +164,7 @@ static void send_stripe_control(struct run *run)
 	bool goaway_told = false;
 	for (size_t i = 0; i < run->count; i++) {
 		struct stripe *stripe = run->stripes[i];
-		if (!stripe_output_fits(stripe, 4))
+		if (!stripe_output_fits(stripe, 4) || stripe->rest_us)
 			continue;
 		if (session->goaway_due)
 			output_frame(stripe, &(struct frame){.type = FRAME_GOAWAY});

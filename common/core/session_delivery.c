@@ -16,6 +16,7 @@ enum {
 
 void delivery_time(struct stripe *stripe)
 {
+	stripe->put_us = stripe->session->now_us;
 	/* How long a stripe was stale tells of a fault, and nothing of how long frames take before and after it. */
 	if (stripe->timed_us || stripe->state == STRIPE_STALE)
 		return;

@@ -13,6 +13,7 @@
  *   session_time.c    liveness, stale stripes, timeouts
  *   session_delivery.c  how long paths take to deliver
  *   session_late.c    what of a flow is late, and goes again
+ *   session_rest.c    stripes rest, so that BBR need not probe
  *   session_stats.c   figures for statistics
  */
 #ifndef PAIR_CORE_SESSION_INTERNAL_H
@@ -219,9 +220,11 @@ bool output_waits(const struct session *session);
 uint32_t output_frame(struct stripe *stripe, const struct frame *f);
 /* Whether stripe `index` of a path with `stripes` is of the express lane. */
 bool output_is_express(unsigned index, unsigned stripes);
+/* Whether a path of so many stripes has enough for bulk besides those of the express lane. */
+bool output_is_wide(unsigned stripes);
 
 /* --- session_delivery.c */
-/* A frame was put in: it is timed, unless another is or the stripe is stale. */
+/* A frame was put in: that is noted; it is timed, unless another is or the stripe is stale. */
 void delivery_time(struct stripe *stripe);
 /* The stripe's info is new: so many bytes more have arrived. */
 void delivery_learn(struct stripe *stripe, uint64_t arrived_bytes);
@@ -235,6 +238,12 @@ bool delivery_known(const struct session *session, const struct egress_record *r
 bool delivery_stuck(const struct stripe *stripe);
 /* Whether the stripe's path has its quota under way. */
 bool delivery_full(const struct stripe *stripe);
+
+/* --- session_rest.c */
+/* Before stripe->info becomes *info: whether BBR has measured its floor since. */
+void rest_learn(struct stripe *stripe, const struct stripe_info *info);
+/* Which stripes begin to rest, and which end it, with output; at each tick. */
+void rests_look(struct session *session);
 
 /* --- session_late.c */
 /* What a tick has found out of all stripes together. */
@@ -266,6 +275,8 @@ void paths_avoided(const struct session *session, bool avoided[SESSION_PATHS_MAX
 void queues_look(struct session *session);
 /* With so much under way (and waiting in sockets) the path takes no bulk while small flows are about. */
 bool queue_is_full(const struct path *path, uint64_t under_way_bytes);
+/* What bulk may have under way on it is limited, because a queue of ours was seen there of late. */
+bool queue_is_limited(const struct path *path);
 /* And with so much it has capacity that new data leaves idle. */
 bool queue_has_idle(const struct path *path, uint64_t under_way_bytes);
 
@@ -273,6 +284,8 @@ bool queue_has_idle(const struct path *path, uint64_t under_way_bytes);
 void time_run(struct session *session);
 /* Whether the far end answers, as far as is known. */
 bool time_far_end_answers(const struct session *session);
+/* The stripe's figures are too old. */
+bool time_to_measure(const struct stripe *stripe);
 /* Something was sent that must be answered. */
 void time_asked(struct session *session);
 

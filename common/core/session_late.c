@@ -18,8 +18,8 @@ static uint64_t due_after_us(const struct stripe *stripe)
 	if (!stripe || !stripe->info.srtt_us)
 		return STALE_MIN_US;
 	uint64_t us = stripe->info.srtt_us + stripe->info.srtt_us / 16 + DUE_SLACK_US;
-	if (stripe->info.rate_Bps)
-		us += stripe_backlog_bytes(stripe) * 1000000 / stripe->info.rate_Bps;
+	if (stripe_rate_Bps(&stripe->info))
+		us += stripe_backlog_bytes(stripe) * 1000000 / stripe_rate_Bps(&stripe->info);
 	return us;
 }
 

@@ -15,6 +15,7 @@ enum {
 	FRAME_TIME_US = 5000, /* a frame holds about so much time of its stripe, */
 	ROUND_US = 10000,     /* and one of each flow, of all stripes */
 	LOSS_WINDOW = 20000,  /* segments over which loss is remembered */
+	BULK_STRIPES = 8,     /* fill a path that drops what it has no room for: x(N)/C of Altman et al. is 0.96 */
 	LEFT_BYTES = 8192,    /* a frame of what was left for later */
 	STUCK_MAX = 64        /* flows in a row that no stripe suits: the others will have their turn */
 };
@@ -22,8 +23,13 @@ enum {
 bool output_is_express(unsigned index, unsigned stripes)
 {
 	/* With few stripes a lane would cost too much of the path. */
-	unsigned lane = stripes < 4 ? 0 : stripes < 16 ? 2 : stripes / 8;
+	unsigned lane = stripes < 4 ? 0 : output_is_wide(stripes) ? stripes - BULK_STRIPES : 2;
 	return index < lane;
+}
+
+bool output_is_wide(unsigned stripes)
+{
+	return stripes >= BULK_STRIPES + 2;
 }
 
 uint32_t output_frame(struct stripe *stripe, const struct frame *f)
@@ -58,6 +64,7 @@ void session_stripe_info(struct stripe *stripe, const struct stripe_info *info, 
 	if (info->delivered > old->delivered)
 		session->paths[stripe->path].delivered_bytes += (info->delivered - old->delivered) * info->mss_bytes;
 	uint64_t looked_us = stripe->info_us;
+	rest_learn(stripe, info);
 	stripe->info = *info;
 	stripe->info_us = now_us;
 	stripe->room_bytes = room_bytes;
@@ -110,7 +117,7 @@ static void limit_frames(struct run *run)
 	uint64_t rate_Bps = 0;
 	uint32_t flows = run->session->turns[TURN_BULK].count;
 	for (size_t i = 0; i < run->count; i++)
-		if (run->choices[i].usable)
+		if (run->choices[i].usable && !(run->choices[i].express && run->choices[i].wide))
 			rate_Bps += run->choices[i].rate_Bps;
 	uint64_t max = flows && rate_Bps ? rate_Bps * ROUND_US / 1000000 / flows : FRAME_PAYLOAD_MAX;
 	run->frame_max = max < FRAME_PAYLOAD_MAX ? (uint32_t)max : FRAME_PAYLOAD_MAX;
@@ -156,7 +163,7 @@ static int pick_again(struct run *run, const struct flow *flow, enum sched_class
 {
 	int before = run_index_of(run, piece->avoid_stripe);
 	struct path *refused;
-	int index = before >= 0 && run->choices[before].usable
+	int index = before >= 0 && run_works(run, before)
 	                    ? run_pick_second(run, flow, class, piece->len + FRAME_HEAD_MAX, before, &refused)
 	                    : -1;
 	if (index < 0)
@@ -168,7 +175,7 @@ static int pick_again(struct run *run, const struct flow *flow, enum sched_class
 static bool comes_after_all(const struct run *run, uint32_t stripe_id)
 {
 	int index = run_index_of(run, stripe_id);
-	return index >= 0 && run->choices[index].usable;
+	return index >= 0 && run_works(run, index);
 }
 
 /* What comes of a flow's turn. */
@@ -205,7 +212,8 @@ static bool take_ahead(struct flow *flow, uint64_t later_us, uint32_t max_len, s
 static int pick_best(struct run *run, const struct flow *flow, const struct egress_piece *piece)
 {
 	bool again = piece->record && piece->record->sent_us;
-	return again ? pick_again(run, flow, SCHED_AGAIN, piece) : run_pick(run, flow, SCHED_AGAIN, piece->len, -1);
+	enum sched_class class = flow->young_bytes > 0 ? SCHED_YOUNG : SCHED_AGAIN;
+	return again ? pick_again(run, flow, class, piece) : run_pick(run, flow, class, piece->len, -1);
 }
 
 /* The stripe for a piece of bulk, or for another piece that it becomes. -1: none has room, or *stuck: the one that has

@@ -5,10 +5,10 @@
  * there is an RTT of delay for every small frame, and for every repair.
  *
  * So what a path has under way is limited to what it delivers within its shortest RTT and a little more, once a queue
- * was seen on it: while the RTT is longer than that, the bottleneck is busy, and what arrives is what it can do. The
- * limit grows again while it holds bulk back and no queue is seen. It is only needed, and only heeded, while the
- * express lane is reserved (session_run.c). A queue that others fill is not made shorter by it: one that stays all the
- * same ends the limit for a while.
+ * was seen to stay on it: while the RTT is longer than that, the bottleneck is busy, and what arrives is what it can
+ * do. The limit grows again while it holds bulk back and no queue is seen. It is only needed, and only heeded, while
+ * the express lane is reserved (session_run.c). A queue that others fill is not made shorter by it: one that stays all
+ * the same ends the limit for a while.
  */
 #include "session_internal.h"
 
@@ -16,6 +16,7 @@ enum {
 	SLACK_DIVISOR = 8, /* of the shortest RTT, so much may be queue, */
 	QUEUE_DIVISOR = 4, /* and so much is seen as one */
 	SLACK_US = 1000,
+	BUSY_LOOKS = 3, /* RTTs in a row with a queue: it is none of a burst, and the bottleneck is busy */
 	LIMIT_MIN_BYTES = 65536,
 	GROWTH_DIVISOR = 8,       /* of the limit, added in each RTT without a queue */
 	FADING_DIVISOR = 4,       /* of what the bottleneck did too little, for each RTT with one */
@@ -57,10 +58,10 @@ static void adapt(struct path *path, uint64_t now_us, const struct look *look, u
 	 * tells. */
 	if (rate_Bps > path->most_Bps)
 		path->most_Bps = rate_Bps;
-	else if (queue && path->queue_looks >= 2)
+	else if (queue && path->queue_looks >= BUSY_LOOKS - 1)
 		path->most_Bps -= (path->most_Bps - rate_Bps) / FADING_DIVISOR;
 	path->queue_looks = queue ? path->queue_looks + 1 : 0;
-	if (queue) {
+	if (queue && (path->limit_bytes || path->queue_looks >= BUSY_LOOKS)) {
 		path->limit_bytes = path->most_Bps * (least_us + least_us / SLACK_DIVISOR + SLACK_US) / 1000000;
 		path->queue_us = now_us;
 	} else if (path->held_back) {
@@ -107,6 +108,11 @@ void queues_look(struct session *session)
 		if (session->paths[i].state == PATH_WELL)
 			session->most_Bps += session->paths[i].most_Bps;
 	}
+}
+
+bool queue_is_limited(const struct path *path)
+{
+	return path->limit_bytes > 0;
 }
 
 bool queue_is_full(const struct path *path, uint64_t under_way_bytes)

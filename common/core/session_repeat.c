@@ -2,7 +2,7 @@
 #include "session_run.h"
 
 enum {
-	FEW_BYTES = 4096,   /* so many last bytes may take the express lane, */
+	FEW_BYTES = 4096,   /* so many last bytes may take the express lane, be it narrow, */
 	MORE_BYTES = 32768, /* and so many while the path is not busy */
 	STUCK_REPEATS = 4,  /* flows in a row whose repetition finds no stripe: the others' would hardly */
 	HELD_UP_PPM = 2000  /* all sendings of a small frame may be held up so often */

@@ -5,7 +5,6 @@
 
 enum {
 	ROOM_MIN = 2048,     /* less room than this is none: tiny frames cost more than they bring */
-	MEASURE_US = 1000,   /* a stripe's figures are older than this: measure again */
 	LOSS_UNKNOWN = 1000, /* fewer segments than this tell nothing */
 	LOSS_GUESS = 10000,  /* ppm; until then */
 	LOSS_WORTH = 1000    /* ppm; copies are worth it from here on */
@@ -20,12 +19,31 @@ static uint32_t repair_ppm(const struct run *run, const struct stripe *stripe)
 	return ppm < 1000000 ? (uint32_t)ppm : 1000000;
 }
 
+bool run_works(const struct run *run, int index)
+{
+	const struct stripe *stripe = run->stripes[index];
+	return stripe->state == STRIPE_UP && !stripe->error && !run->avoided[stripe->path];
+}
+
+/* What the kernel says, but no more than it sends within some half of a round trip: after a rest the rate that it paces
+ * at, which its room follows, is often far above what its window lets out. */
+static uint32_t room_of(const struct stripe *stripe)
+{
+	uint64_t room_bytes = stripe->room_bytes, backlog_bytes = stripe_backlog_bytes(stripe);
+	uint64_t soon_bytes = stripe_soon_bytes(&stripe->info);
+	if (backlog_bytes + room_bytes > soon_bytes)
+		room_bytes = soon_bytes > backlog_bytes ? soon_bytes - backlog_bytes : 0;
+	return room_bytes >= ROOM_MIN && stripe_output_fits(stripe, 8) ? (uint32_t)room_bytes : 0;
+}
+
 void run_look_at(struct run *run, size_t i)
 {
 	const struct stripe *stripe = run->stripes[i];
 	run->choices[i] = (struct sched_choice){
-	        .usable = stripe->state == STRIPE_UP && !stripe->error && !run->avoided[stripe->path] && !run->taken[i],
+	        .usable = run_works(run, (int)i) && !stripe->rest_us && !run->taken[i],
 	        .express = stripe->express,
+	        .wide = stripe->wide,
+	        .filled = stripe->wide && queue_is_limited(&run->session->paths[stripe->path]),
 	        .backup = stripe->backup,
 	        .in_recovery = stripe->info.in_recovery,
 	        .held_up = delivery_full(stripe) || delivery_stuck(stripe),
@@ -34,7 +52,7 @@ void run_look_at(struct run *run, size_t i)
 	        .rate_Bps = stripe_rate_Bps(&stripe->info),
 	        .backlog_bytes = stripe_backlog_bytes(stripe),
 	        .repair_ppm = repair_ppm(run, stripe),
-	        .room_bytes = stripe->room_bytes >= ROOM_MIN && stripe_output_fits(stripe, 8) ? stripe->room_bytes : 0,
+	        .room_bytes = room_of(stripe),
 	};
 }
 
@@ -52,7 +70,7 @@ void run_start(struct run *run, struct session *session)
 	for (struct stripe *stripe = session->stripes; stripe; stripe = stripe->next) {
 		if (!stripe_is_up(stripe))
 			continue;
-		if (!stripe->error && session->now_us - stripe->info_us >= MEASURE_US)
+		if (time_to_measure(stripe))
 			session->ops->stripe_measure(session->user, stripe);
 		if (stripe->state == STRIPE_DEAD)
 			continue;
@@ -86,12 +104,13 @@ int run_index_of(const struct run *run, uint32_t stripe_id)
 
 /* --- The choice of a stripe ---------------------------------------------------------------------------------------*/
 
-/* Before OPEN_RESULT, DATA must follow an OPEN on its stripe. */
+/* Before OPEN_RESULT, DATA must follow an OPEN on its stripe, though that has begun to rest. */
 static int pick_pinned(const struct run *run, const struct flow *flow, int not_index)
 {
 	for (unsigned i = 0; i < FLOW_OPENS_MAX; i++) {
 		int index = run_index_of(run, flow->open_stripes[i]);
-		if (index >= 0 && index != not_index && run->choices[index].usable && run->choices[index].room_bytes)
+		if (index >= 0 && index != not_index && !run->taken[index] && run_works(run, index) &&
+		    run->choices[index].room_bytes)
 			return index;
 	}
 	return -1;

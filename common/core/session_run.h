@@ -36,6 +36,8 @@ enum {
 void run_start(struct run *run, struct session *session);
 /* The choice's figures as they are now. */
 void run_look_at(struct run *run, size_t index);
+/* The stripe works, though it may rest: what it carries will come. */
+bool run_works(const struct run *run, int index);
 /* Losses are so many, or may be, that small frames travel more than once. */
 bool run_loses(const struct run *run);
 /* Of the stripe with that id; -1: it is not there. */

@@ -48,6 +48,19 @@ static void check_stripe(struct stripe *stripe)
 	time_asked(session);
 }
 
+/* That a repair is lost, too, the kernel learns from acknowledgements of what was sent after it (RACK, RFC 8985); if
+ * nothing was, from its timeout, which is several round trips. So when its acknowledgement is overdue, a PONG follows,
+ * which says nothing. */
+static void follow_repair(struct stripe *stripe)
+{
+	const struct stripe_info *info = &stripe->info;
+	uint64_t now_us = stripe->session->now_us, late_us = info->srtt_us + info->srtt_us / 4;
+	if (stripe->state == STRIPE_UP && info->in_recovery && info->in_flight_bytes && !stripe->rest_us &&
+	    !stripe_backlog_bytes(stripe) && now_us - stripe->progress_us >= late_us &&
+	    now_us - stripe->put_us >= late_us)
+		output_frame(stripe, &(struct frame){.type = FRAME_PONG});
+}
+
 /* On a silent path a stripe that waits for an acknowledgement will tell without being asked; the others are tried. */
 static struct stripe *next_to_ask(const struct session *session, unsigned path_index)
 {
@@ -112,16 +125,18 @@ static void check_flow(struct flow *flow, const struct tick *tick)
 
 /* --- The session --------------------------------------------------------------------------------------------------*/
 
-/* How old a stripe's figures may be: where all has arrived there is little new to learn. */
-static uint64_t fresh_us(const struct stripe *stripe)
+/* Where all has arrived there is little new to learn. */
+bool time_to_measure(const struct stripe *stripe)
 {
-	return stripe_position(stripe) > stripe->info.arrived_bytes ? TICK_MIN_US / 2 : TICK_US / 2;
+	bool under_way = stripe_position(stripe) > stripe->info.arrived_bytes;
+	return !stripe->error &&
+	       stripe->session->now_us - stripe->info_us >= (under_way ? TICK_MIN_US / 2 : TICK_US / 2);
 }
 
 static void measure_stripes(struct session *session)
 {
 	for (struct stripe *stripe = session->stripes; stripe; stripe = stripe->next)
-		if (stripe_is_up(stripe) && !stripe->error && session->now_us - stripe->info_us >= fresh_us(stripe))
+		if (stripe_is_up(stripe) && time_to_measure(stripe))
 			session->ops->stripe_measure(session->user, stripe);
 }
 
@@ -131,7 +146,7 @@ static bool in_motion(const struct session *session)
 		return true;
 	for (const struct stripe *stripe = session->stripes; stripe; stripe = stripe->next)
 		if (stripe->info.in_flight_bytes || stripe->info.notsent_bytes || stripe->output_bytes ||
-		    stripe->state == STRIPE_STALE)
+		    stripe->rest_us || stripe->state == STRIPE_STALE)
 			return true;
 	return false;
 }
@@ -171,8 +186,10 @@ void time_run(struct session *session)
 	if (session->now_us < session->tick_us)
 		return;
 	measure_stripes(session);
-	for (struct stripe *stripe = session->stripes; stripe; stripe = stripe->next)
+	for (struct stripe *stripe = session->stripes; stripe; stripe = stripe->next) {
 		check_stripe(stripe);
+		follow_repair(stripe);
+	}
 	for (unsigned i = 0; i < SESSION_PATHS_MAX; i++) {
 		struct path *path = &session->paths[i];
 		if (path->stripes_up && session->now_us - path->pinged_us >= ping_interval_us(session, path))
@@ -181,6 +198,7 @@ void time_run(struct session *session)
 	delivery_look(session);
 	queues_look(session);
 	session->tick_us = session->now_us + TICK_US;
+	rests_look(session);
 	session->moving = session->linked[LINK_STARVED].first;
 	session->starved_at = SIZE_MAX;
 	struct tick tick;

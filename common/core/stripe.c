@@ -2,7 +2,7 @@
 
 #include <assert.h>
 
-enum { LOWAT_MIN_BYTES = 4 * 1024, LOWAT_MAX_BYTES = 2 * 1024 * 1024, WAKEUP_US = 10000 };
+enum { LOWAT_MIN_BYTES = 4 * 1024, LOWAT_MAX_BYTES = 2 * 1024 * 1024, WAKEUP_US = 10000, SOON_MIN_BYTES = 8192 };
 
 uint32_t stripe_lowat_bytes(uint64_t pacing_Bps)
 {
@@ -18,7 +18,19 @@ uint64_t stripe_rate_Bps(const struct stripe_info *info)
 	if (!info->app_limited || !info->srtt_us)
 		return info->rate_Bps;
 	uint64_t window_Bps = (uint64_t)info->cwnd_bytes * 1000000 / info->srtt_us;
+	/* BBR remembers of a connection that had little to say that it delivers little. */
+	if (info->pacing_Bps && info->pacing_Bps < window_Bps)
+		window_Bps = info->pacing_Bps;
 	return window_Bps > info->rate_Bps ? window_Bps : info->rate_Bps;
+}
+
+uint64_t stripe_soon_bytes(const struct stripe_info *info)
+{
+	uint64_t left_bytes = info->cwnd_bytes > info->under_way_bytes ? info->cwnd_bytes - info->under_way_bytes : 0;
+	uint64_t srtt_us = info->srtt_us, within_us = srtt_us / 2 > 2 * WAKEUP_US ? srtt_us / 2 : 2 * WAKEUP_US;
+	if (!srtt_us)
+		return UINT64_MAX;
+	return left_bytes + info->cwnd_bytes * within_us / srtt_us + SOON_MIN_BYTES;
 }
 
 uint64_t stripe_position(const struct stripe *stripe)

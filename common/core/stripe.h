@@ -31,10 +31,13 @@ struct stripe_info {
 	uint32_t under_way_bytes; /* of these, what is known neither to have arrived nor to be lost; whole segments */
 	uint32_t notsent_bytes;   /* in the socket, not sent */
 	uint64_t rate_Bps;        /* delivery rate, bytes per second; 0: not known */
+	uint64_t pacing_Bps;      /* it sends no faster than that; 0: not known, or not paced */
 	uint64_t delivered;       /* segments acknowledged since the start, selectively too */
 	uint64_t arrived_bytes;   /* of the stripe's output, those that the other kernel has; some more may be there */
 	uint64_t sent_segments;   /* since the start, with retransmissions */
 	uint64_t lost_segments;   /* retransmissions since the start */
+	uint32_t floor_rtt_us;    /* what BBR takes for the RTT of the empty path; 0: not BBR */
+	bool probes_rtt;          /* BBR is in PROBE_RTT: it sends next to nothing */
 	bool in_recovery;         /* tcpi_ca_state is Recovery or Loss */
 	bool app_limited;         /* rate_Bps is what was asked of it, not what it could do */
 };
@@ -61,7 +64,8 @@ struct stripe {
 	uint32_t id;         /* ≥ 1, never used twice in a session */
 	uint16_t path;       /* index of its path */
 	uint16_t index;      /* of the stripe on its path */
-	bool express;        /* of its path's express lane: bulk keeps off it while small flows are about */
+	bool express;        /* of its path's express lane, which bulk keeps off */
+	bool wide;           /* its path has stripes enough for bulk without that lane */
 	bool backup;
 	enum stripe_state state;
 	const char *error; /* why the engine wants it closed, static text; NULL: it does not */
@@ -80,6 +84,9 @@ struct stripe {
 	uint64_t progress_us; /* last time the other kernel acknowledged anything, or nothing was to be acknowledged */
 	uint64_t timed_position; /* of the output: when the other kernel has it is measured */
 	uint64_t timed_us;       /* when that was put in; 0: nothing is being timed */
+	uint64_t put_us;         /* last time that something was put in */
+	uint64_t floor_us;       /* when that floor was measured, as far as is seen from here (session_rest.c) */
+	uint64_t rest_us;        /* nothing new is put in since then, to spare it PROBE_RTT; 0: it does not rest */
 	uint64_t pong_token;     /* to answer with */
 	bool ping_due, pong_due; /* to be put in by the next session_run */
 	struct stripe_traffic traffic;
@@ -87,6 +94,9 @@ struct stripe {
 
 /* What the connection could do, bytes per second; 0: not known. */
 uint64_t stripe_rate_Bps(const struct stripe_info *info);
+/* What the kernel will send within half a round trip, or two of the loop's wakeups, if it has so much: what the window
+ * has left, what acknowledgements make room for meanwhile, and a few segments. UINT64_MAX: nothing is known. */
+uint64_t stripe_soon_bytes(const struct stripe_info *info);
 /* Where the output ends, counted in bytes from its start. */
 uint64_t stripe_position(const struct stripe *stripe);
 /* Bytes waiting in the ring and the kernel that were not sent yet. */

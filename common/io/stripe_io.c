@@ -1,6 +1,7 @@
 #include "stripe_io.h"
 
 #include <errno.h>
+#include <linux/inet_diag.h>
 #include <linux/sockios.h>
 #include <linux/tcp.h>
 #include <netinet/in.h>
@@ -18,6 +19,7 @@
 
 enum {
 	INFO_AGE_MAX_US = 500,
+	FLOOR_AGE_MAX_US = 8000, /* it changes seldom; a tick of the engine's clock may pass unnoticed */
 	SLICES = 64,
 	PLACED_SLICES = 8,
 	BESIDE_PLACED_BYTES = 4096,
@@ -159,6 +161,24 @@ static uint64_t arrived_bytes(const struct stripe_io *io)
 	return out > rest ? out - rest : 0;
 }
 
+/* What BBR (version 1) says of itself; other congestion controls say less, or nothing. */
+static void take_floor(struct stripe_io *io)
+{
+	union tcp_cc_info cc;
+	socklen_t len = sizeof cc;
+
+	if (io->runner->now_us - io->floor_us < FLOOR_AGE_MAX_US)
+		return;
+	io->floor_us = io->runner->now_us;
+	io->info.floor_rtt_us = 0;
+	io->info.probes_rtt = false;
+	if (getsockopt(io->watcher.fd, IPPROTO_TCP, TCP_CC_INFO, &cc, &len) < 0 || len < sizeof cc.bbr)
+		return;
+	io->info.floor_rtt_us = cc.bbr.bbr_min_rtt < UINT32_MAX ? cc.bbr.bbr_min_rtt : 0;
+	/* Its gains are in 256ths; both are 1 in PROBE_RTT alone. */
+	io->info.probes_rtt = cc.bbr.bbr_pacing_gain == 256 && cc.bbr.bbr_cwnd_gain == 256;
+}
+
 static void take_info(struct stripe_io *io)
 {
 	struct tcp_info ti = {0};
@@ -169,6 +189,8 @@ static void take_info(struct stripe_io *io)
 	/* As tcp_packets_in_flight of Linux counts. */
 	int64_t under_way = (int64_t)ti.tcpi_unacked - ti.tcpi_sacked - ti.tcpi_lost + ti.tcpi_retrans;
 	io->info = (struct stripe_info){
+	        .floor_rtt_us = io->info.floor_rtt_us,
+	        .probes_rtt = io->info.probes_rtt,
 	        .srtt_us = ti.tcpi_rtt,
 	        .rttvar_us = ti.tcpi_rttvar,
 	        .rtt_min_us = ti.tcpi_min_rtt < UINT32_MAX ? ti.tcpi_min_rtt : 0, /* of no RTT: all ones */
@@ -185,8 +207,10 @@ static void take_info(struct stripe_io *io)
 	        .in_recovery = ti.tcpi_ca_state >= TCP_CA_Recovery,
 	        .app_limited = ti.tcpi_delivery_rate_app_limited,
 	};
-	/* Without a limit it is all ones. */
+	take_floor(io);
+	/* Without a limit it is all ones. Of those that say more only BBR keeps to it without a queueing discipline. */
 	io->pacing_Bps = ti.tcpi_pacing_rate < UINT32_MAX ? ti.tcpi_pacing_rate : UINT32_MAX;
+	io->info.pacing_Bps = io->info.floor_rtt_us ? io->pacing_Bps : 0;
 	io->info_us = io->runner->now_us;
 	io->written = 0;
 	adapt_lowat(io);

@@ -40,6 +40,7 @@ struct stripe_io {
 	/* private */
 	struct stripe_info info;
 	uint64_t info_us;
+	uint64_t floor_us;   /* when info.floor_rtt_us was taken */
 	uint64_t pacing_Bps; /* what the kernel would send, if it had it */
 	uint32_t lowat_bytes;
 	uint32_t room_bytes; /* as last reported */

@@ -12,6 +12,8 @@ enum {
 	BACKOFF_MAX = 6,
 	INITIAL_SEGMENTS = 10,
 	WINDOW_MIN_SEGMENTS = 4,
+	FLOOR_US = 10000000, /* bbr_min_rtt_win_sec */
+	PROBE_US = 200000,   /* bbr_probe_rtt_mode_ms */
 	MILLION = 1000000
 };
 
@@ -104,6 +106,9 @@ void sim_pipe_info(const struct sim_pipe *pipe, struct stripe_info *info)
 	                             .sent_segments = pipe->segments_sent,
 	                             .lost_segments = pipe->segments_lost,
 	                             .in_recovery = pipe->recovery_end > pipe->acked,
+	                             .pacing_Bps = pipe->pacing_Bps,
+	                             .floor_rtt_us = pipe->floor_us,
+	                             .probes_rtt = pipe->probe_us > 0,
 	                             .app_limited = pipe->rate_limited};
 }
 
@@ -204,6 +209,7 @@ static void wake_up(struct sim_pipe *pipe, uint64_t now_us)
 
 static void transmit(struct sim_pipe *pipe, uint64_t now_us)
 {
+	pipe->idle_restart |= !pipe->in_flight && pipe->rate_limited;
 	if (has_new(pipe))
 		wake_up(pipe, now_us);
 	for (uint32_t i = 0; i < pipe->repair_count && may_send(pipe, now_us); i++) {
@@ -284,8 +290,34 @@ static void bbr_phase(struct sim_pipe *pipe, bool new_round, uint64_t now_us)
 		pipe->phase_us = now_us;
 }
 
+/* bbr_update_min_rtt. A lone segment that is not full says nothing of the floor. */
+static void bbr_floor(struct sim_pipe *pipe, const struct sim_segment *segment, uint64_t now_us)
+{
+	uint32_t rtt_us = (uint32_t)(now_us - segment->sent_us);
+	bool old = now_us - pipe->floor_at_us > FLOOR_US, lone = segment->len < pipe->mss && !pipe->in_flight;
+	uint64_t least = WINDOW_MIN_SEGMENTS * (uint64_t)pipe->mss;
+
+	if (!segment->repaired && (!pipe->floor_us || rtt_us < pipe->floor_us || (old && !lone))) {
+		pipe->floor_us = rtt_us;
+		pipe->floor_at_us = now_us;
+	}
+	if (old && !pipe->idle_restart && !pipe->probe_us) {
+		pipe->probe_us = now_us;
+		pipe->probe_end_us = 0;
+		pipe->probes++;
+	}
+	if (pipe->probe_us && !pipe->probe_end_us && pipe->in_flight <= least)
+		pipe->probe_end_us = now_us + (pipe->floor_us > PROBE_US ? pipe->floor_us : PROBE_US);
+	if (pipe->probe_us && pipe->probe_end_us && now_us >= pipe->probe_end_us) {
+		pipe->probe_us = 0;
+		pipe->floor_at_us = now_us;
+	}
+	pipe->idle_restart = false;
+}
+
 static void bbr_on_sack(struct sim_pipe *pipe, const struct sim_segment *segment, uint64_t sample_Bps, uint64_t now_us)
 {
+	bbr_floor(pipe, segment, now_us);
 	bool new_round = segment->rate_bytes >= pipe->round_end_bytes;
 
 	if (new_round) {
@@ -312,7 +344,7 @@ static void bbr_on_sack(struct sim_pipe *pipe, const struct sim_segment *segment
 	}
 	if (pipe->phase != STARTUP && pipe->cwnd > target)
 		pipe->cwnd = target;
-	pipe->cwnd = pipe->cwnd < least ? least : pipe->cwnd;
+	pipe->cwnd = pipe->cwnd < least || pipe->probe_us ? least : pipe->cwnd;
 	/* Before the rate is known it only rises. */
 	uint64_t pacing_Bps = best * pacing_gain[pipe->phase] / 1000 + 1;
 	if (pipe->phase != STARTUP || pacing_Bps > pipe->pacing_Bps)

@@ -9,7 +9,7 @@
  * the repair is lost at the end.
  *
  * How much is under way: Reno's window with CUBIC's decrease (SIM_RENO), or what the measured rate and RTT ask for
- * (SIM_BBR: BBR version 1's start-up, drain and gain cycle; no PROBE_RTT, no long-term policer model).
+ * (SIM_BBR: BBR version 1's start-up, drain, gain cycle and PROBE_RTT; no long-term policer model).
  *
  *     acked ≤ delivered ≤ sent ≤ written       (counts of bytes since the start)
  *
@@ -75,6 +75,12 @@ struct sim_pipe {
 	uint64_t round_Bps[SIM_ROUNDS], round_end_bytes, full_Bps;
 	unsigned round, full_rounds, phase;
 	uint64_t phase_us;
+	/* The RTT that it takes for the empty path's, when that was measured; since when it is in PROBE_RTT, when that
+	 * may end, and whether the first acknowledgement after a rest is awaited. */
+	uint32_t floor_us;
+	uint64_t floor_at_us, probe_us, probe_end_us;
+	bool idle_restart;
+	unsigned probes;                      /* how often it was in PROBE_RTT */
 	uint64_t cwnd_before, conserve_bytes; /* in the first round of a recovery only what leaves is replaced */
 	bool frozen;                          /* nothing arrives or leaves any more */
 };

@@ -12,20 +12,24 @@ enum { AT_ONCE = 8, WARM_UP = 40, REQUESTS = 200, SEEDS = 2, BEGIN_US = 3 * SIM_
 
 static const struct situation {
 	const char *name;
+	unsigned stripes;
 	uint32_t answer_bytes;
 	uint32_t loss_ppm;
 	bool early, download;
 	unsigned percent, within_ms; /* bound: so many of 100 */
 	unsigned download_share;     /* of what the link has left, in percent: bound */
 } situations[] = {
-        {"1 kB, 3 % loss", 1000, 30000, false, false, 95, 110, 0},
-        {"1 kB at once, 3 % loss", 1000, 30000, true, false, 95, 60, 0},
-        {"30 kB, 3 % loss", 30000, 30000, false, false, 95, 220, 0},
-        {"300 kB, 3 % loss", 300000, 30000, false, false, 95, 350, 0},
-        {"1 kB beside a download, no loss", 1000, 0, false, true, 99, 160, 95},
-        {"1 kB beside a download, 3 % loss", 1000, 30000, false, true, 99, 210, 95},
-        {"30 kB beside a download, 3 % loss", 30000, 30000, false, true, 99, 300, 88},
-        {"300 kB beside a download, 3 % loss", 300000, 30000, false, true, 99, 460, 88},
+        {"1 kB, 3 % loss", 8, 1000, 30000, false, false, 95, 110, 0},
+        {"1 kB at once, 3 % loss", 8, 1000, 30000, true, false, 95, 60, 0},
+        {"30 kB, 3 % loss", 8, 30000, 30000, false, false, 95, 210, 0},
+        {"30 kB, 3 % loss", 32, 30000, 30000, false, false, 95, 175, 0},
+        {"30 kB at once, 3 % loss", 32, 30000, 30000, true, false, 95, 125, 0},
+        {"300 kB, 3 % loss", 32, 300000, 30000, false, false, 95, 350, 0},
+        {"1 kB beside a download, no loss", 8, 1000, 0, false, true, 99, 160, 95},
+        {"1 kB beside a download, 3 % loss", 32, 1000, 30000, false, true, 99, 180, 90},
+        {"30 kB beside a download, 3 % loss", 8, 30000, 30000, false, true, 99, 300, 88},
+        {"30 kB beside a download, 3 % loss", 32, 30000, 30000, false, true, 99, 270, 88},
+        {"300 kB beside a download, 3 % loss", 32, 300000, 30000, false, true, 95, 400, 88},
 };
 
 /* Requests that are made one after another, AT_ONCE at a time. */
@@ -73,7 +77,7 @@ static unsigned run(const struct situation *situation, uint64_t seed, uint64_t t
 	struct requests requests = {.situation = situation};
 	struct sim_config config = {.seed = seed,
 	                            .path_count = 1,
-	                            .paths = {{.stripes = 8,
+	                            .paths = {{.stripes = situation->stripes,
 	                                       .rate_Bps = 12500000,
 	                                       .delay_us = 25000,
 	                                       .queue_bytes = 625000,
@@ -120,7 +124,8 @@ int main(void)
 
 	for (size_t i = 0; i < sizeof situations / sizeof situations[0]; i++) {
 		const struct situation *situation = &situations[i];
-		UNIT_CASE("%s: %u of 100 within %u ms", situation->name, situation->percent, situation->within_ms) {
+		UNIT_CASE("%u stripes, %s: %u of 100 within %u ms", situation->stripes, situation->name,
+		          situation->percent, situation->within_ms) {
 			unsigned share = 0;
 			for (unsigned seed = 1; seed <= SEEDS; seed++)
 				share += run(situation, seed, &took_us[(seed - 1) * REQUESTS]);

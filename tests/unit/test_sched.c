@@ -2,6 +2,7 @@
 #include <string.h>
 
 #include "../../common/core/sched.h"
+#include "../../common/core/stripe.h"
 #include "unit.h"
 #include "unit_random.h"
 
@@ -18,7 +19,18 @@ struct likeness {
 	unsigned repair_percent;
 };
 
-enum { PLAIN = 1, DEAD = 2, FULL = 4, UNKNOWN = 8, LANE = 16, BACKUP = 32, REPAIRS = 64, QUEUE = 128 };
+enum {
+	PLAIN = 1,
+	DEAD = 2,
+	FULL = 4,
+	UNKNOWN = 8,
+	LANE = 16,
+	BACKUP = 32,
+	REPAIRS = 64,
+	QUEUE = 128,
+	WIDE = 256,
+	FILLED = 768
+};
 
 static const struct situation {
 	const char *name;
@@ -149,6 +161,34 @@ static const struct situation {
          1400,
          1,
          {{.flags = LANE}, {.flags = PLAIN, .repair_percent = 60}}},
+        {"but not where there is lane enough",
+         SCHED_SMALL,
+         true,
+         -1,
+         1400,
+         0,
+         {{.flags = LANE | WIDE}, {.flags = WIDE, .repair_percent = 60}}},
+        {"bulk keeps off the lane there, too",
+         SCHED_BULK,
+         true,
+         -1,
+         1400,
+         -1,
+         {{.flags = LANE | WIDE}, {.flags = FULL | WIDE}}},
+        {"and where the other stripes fill the path, also when no small flow is about",
+         SCHED_BULK,
+         false,
+         -1,
+         1400,
+         -1,
+         {{.flags = LANE | FILLED}, {.flags = FULL | FILLED}}},
+        {"a young flow goes where a loss is repaired before it",
+         SCHED_YOUNG,
+         false,
+         -1,
+         1400,
+         0,
+         {{.flags = REPAIRS}, {.flags = PLAIN, .srtt_ms = 90}}},
         {"and waits rather than spill over", SCHED_SMALL, true, -1, 1400, -1, {{.flags = LANE}, {.flags = FULL}}},
         {"a small flow goes elsewhere when the lane is full",
          SCHED_EXPRESS,
@@ -202,6 +242,8 @@ static struct sched_choice like(const struct likeness *l)
 
 	return (struct sched_choice){.usable = l->flags && !(l->flags & DEAD),
 	                             .express = l->flags & LANE,
+	                             .wide = l->flags & WIDE,
+	                             .filled = (l->flags & FILLED) == FILLED,
 	                             .backup = l->flags & BACKUP,
 	                             .in_recovery = l->flags & REPAIRS,
 	                             .queue_full = l->flags & QUEUE,
@@ -230,13 +272,16 @@ static void check_delivery(void)
 {
 	struct sched_choice choice = like(&(struct likeness){.flags = PLAIN});
 
-	UNIT_CASE("expected delivery: what waits at the rate, half a round trip, one more for a loss") {
+	UNIT_CASE("expected delivery: what waits at the rate, half a round trip; bulk counts one more for a loss") {
 		UNIT_EQ(sched_delivery_us(&choice, 0), 25000);
 		UNIT_EQ(sched_delivery_us(&choice, MEBI), 1025000);
 		choice.backlog_bytes = MEBI;
 		UNIT_EQ(sched_delivery_us(&choice, MEBI), 2025000);
 		choice.in_recovery = true;
-		UNIT_EQ(sched_delivery_us(&choice, MEBI), 2075000);
+		UNIT_EQ(sched_delivery_us(&choice, MEBI), 2025000);
+		UNIT_EQ(sched_cost_us(&choice, SCHED_YOUNG, MEBI), 2025000);
+		UNIT_EQ(sched_cost_us(&choice, SCHED_BULK, MEBI), 2075000);
+		UNIT_EQ(sched_due_us(&choice, MEBI), 2075000);
 		choice = (struct sched_choice){.rate_Bps = 1, .backlog_bytes = UINT32_MAX};
 		UNIT_TRUE(sched_delivery_us(&choice, UINT32_MAX) > 1000000ull * UINT32_MAX);
 	}
@@ -244,7 +289,11 @@ static void check_delivery(void)
 
 static struct sched_choice random_choice(uint64_t *seed)
 {
-	return (struct sched_choice){.usable = unit_chance(seed, 3, 4),
+	bool wide = unit_chance(seed, 1, 2);
+
+	return (struct sched_choice){.wide = wide,
+	                             .filled = wide && unit_chance(seed, 1, 2),
+	                             .usable = unit_chance(seed, 3, 4),
 	                             .express = unit_chance(seed, 1, 3),
 	                             .backup = unit_chance(seed, 1, 4),
 	                             .in_recovery = unit_chance(seed, 1, 4),
@@ -259,11 +308,20 @@ static struct sched_choice random_choice(uint64_t *seed)
 
 static bool has_room(const struct sched_choice *choice, enum sched_class class, bool reserved)
 {
-	return choice->room_bytes && !(class == SCHED_BULK && reserved && choice->queue_full);
+	return choice->room_bytes && !(class < SCHED_SMALL && reserved && choice->queue_full);
 }
 
-/* Whether a small frame would rather wait for the best path. */
-static bool waits(const struct sched_choice *c, size_t count, size_t index, int not_index)
+static bool keeps_off(const struct sched_choice *choice, enum sched_class class, bool reserved)
+{
+	if (!choice->express || class == SCHED_EXPRESS)
+		return false;
+	if (class == SCHED_SMALL)
+		return reserved && !choice->wide;
+	return reserved || choice->filled;
+}
+
+/* Whether a frame would rather wait for the best path. */
+static bool waits(const struct sched_choice *c, size_t count, size_t index, enum sched_class class, int not_index)
 {
 	uint64_t least_us = UINT64_MAX;
 
@@ -271,7 +329,8 @@ static bool waits(const struct sched_choice *c, size_t count, size_t index, int 
 		if ((int)i != not_index && c[i].usable && c[i].backup == c[index].backup && c[i].path_us < least_us)
 			least_us = c[i].path_us;
 	uint64_t later_us = c[index].path_us - least_us;
-	return later_us >= 10000 && (not_index < 0 || later_us > least_us);
+	bool small_copy = not_index >= 0 && class >= SCHED_SMALL;
+	return class != SCHED_BULK && later_us >= 10000 && (!small_copy || later_us > least_us);
 }
 
 static void check_random(void)
@@ -283,8 +342,8 @@ static void check_random(void)
 		for (int round = 0; round < 100000; round++) {
 			struct sched_choice c[8];
 			size_t count = unit_below(&seed, 9);
-			static const enum sched_class classes[] = {SCHED_BULK, SCHED_SMALL, SCHED_EXPRESS};
-			enum sched_class class = classes[unit_below(&seed, 3)];
+			static const enum sched_class classes[] = {SCHED_BULK, SCHED_YOUNG, SCHED_SMALL, SCHED_EXPRESS};
+			enum sched_class class = classes[unit_below(&seed, 4)];
 			bool reserved = unit_chance(&seed, 1, 2);
 			int not_index = (int)unit_below(&seed, count + 1) - 1;
 			bool plain_lives = false, plain_lane_lives = false, any_room = false;
@@ -294,14 +353,14 @@ static void check_random(void)
 				if (!c[i].usable || (int)i == not_index)
 					continue;
 				plain_lives = plain_lives || !c[i].backup;
-				plain_lane_lives = plain_lane_lives || (!c[i].backup && !c[i].express);
+				plain_lane_lives =
+				        plain_lane_lives || (!c[i].backup && !keeps_off(&c[i], class, reserved));
 			}
 			for (size_t i = 0; i < count; i++)
 				any_room = any_room ||
 				           (c[i].usable && (int)i != not_index && has_room(&c[i], class, reserved) &&
-				            !(c[i].backup && plain_lives) &&
-				            !(class != SCHED_EXPRESS && reserved && c[i].express) &&
-				            !(class != SCHED_BULK && waits(c, count, i, not_index)));
+				            !(c[i].backup && plain_lives) && !keeps_off(&c[i], class, reserved) &&
+				            !waits(c, count, i, class, not_index));
 			int got = sched_pick(c, count, class, 1400, reserved, not_index);
 			if (got < 0) {
 				if (!UNIT_TRUE(!any_room))
@@ -313,14 +372,14 @@ static void check_random(void)
 			        UNIT_TRUE((size_t)got < count) &&
 			        UNIT_TRUE(c[got].usable && has_room(&c[got], class, reserved) && got != not_index) &&
 			        UNIT_TRUE(!(c[got].backup && plain_lives));
-			if (class != SCHED_EXPRESS && reserved && c[got].express && !c[got].backup)
+			if (keeps_off(&c[got], class, reserved) && !c[got].backup)
 				good = good && UNIT_TRUE(!plain_lane_lives);
-			if (class != SCHED_BULK)
-				good = good && UNIT_TRUE(!waits(c, count, (size_t)got, not_index));
+			good = good && UNIT_TRUE(!waits(c, count, (size_t)got, class, not_index));
 			for (size_t i = 0; good && i < count; i++) /* none of the same kind is sooner */
 				if ((int)i != not_index && c[i].usable && has_room(&c[i], class, reserved) &&
-				    (class == SCHED_BULK || !waits(c, count, i, not_index)) &&
-				    c[i].express == c[got].express && c[i].backup == c[got].backup)
+				    !waits(c, count, i, class, not_index) &&
+				    keeps_off(&c[i], class, reserved) == keeps_off(&c[got], class, reserved) &&
+				    c[i].backup == c[got].backup)
 					good = UNIT_TRUE(sched_cost_us(&c[got], class, 1400) <=
 					                 sched_cost_us(&c[i], class, 1400));
 			if (!good) {
@@ -329,6 +388,36 @@ static void check_random(void)
 			}
 		}
 		UNIT_TRUE(picked > 10000);
+	}
+}
+
+static void check_soon(void)
+{
+	struct stripe_info info = {.srtt_us = 50000, .mss_bytes = 1448, .cwnd_bytes = 20000};
+
+	UNIT_CASE("what a stripe sends soon: the rest of its window, half of it, some segments; of a short round trip, "
+	          "two wakeups") {
+		UNIT_EQ(stripe_soon_bytes(&info), 20000 + 10000 + 8192);
+		info.under_way_bytes = 15000;
+		UNIT_EQ(stripe_soon_bytes(&info), 5000 + 10000 + 8192);
+		info.under_way_bytes = 25000;
+		UNIT_EQ(stripe_soon_bytes(&info), 0 + 10000 + 8192);
+		info.srtt_us = 1000;
+		UNIT_EQ(stripe_soon_bytes(&info), 0 + 400000 + 8192);
+		info.srtt_us = 0;
+		UNIT_EQ(stripe_soon_bytes(&info), UINT64_MAX);
+	}
+	UNIT_CASE("a stripe without much to say does what its window would, but no more than it is paced at") {
+		info = (struct stripe_info){
+		        .srtt_us = 50000, .cwnd_bytes = 50000, .rate_Bps = 1000, .app_limited = true};
+		UNIT_EQ(stripe_rate_Bps(&info), 1000000);
+		info.pacing_Bps = 300000;
+		UNIT_EQ(stripe_rate_Bps(&info), 300000);
+		info.rate_Bps = 400000;
+		UNIT_EQ(stripe_rate_Bps(&info), 400000);
+		info.app_limited = false;
+		info.rate_Bps = 1000;
+		UNIT_EQ(stripe_rate_Bps(&info), 1000);
 	}
 }
 
@@ -380,6 +469,7 @@ int main(void)
 	check_situations();
 	check_later();
 	check_delivery();
+	check_soon();
 	check_random();
 	return unit_exit();
 }
