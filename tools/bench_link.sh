@@ -70,8 +70,8 @@ link_row() {
 
 # A link that loses nothing is CUBIC's: BBR lets it run empty every ten seconds, to measure its RTT (PROBE_RTT).
 row_no_loss() {
-	conf_write cubic_8 's/congestion( *)= "bbr"/congestion\1= "cubic"/'
-	link_row "no loss, $1, stripes on CUBIC" 0 "$1" 0.98 "$work/cubic_8.conf"
+	conf_write cubic 's/congestion( *)= "bbr"/congestion\1= "cubic"/'
+	link_row "no loss, $1, stripes on CUBIC" 0 "$1" 0.98 "$work/cubic.conf"
 }
 row_no_loss_up() { row_no_loss up; }
 row_no_loss_down() { row_no_loss down; }
@@ -79,7 +79,7 @@ row_loss_1() { link_row '1 % loss, stripes on BBR' 1 up 0.96; }
 row_loss_3() { link_row '3 % loss, stripes on BBR' 3 up 0.94; }
 
 row_cubic_16() {
-	conf_write cubic_16 's/stripes( *)= 8;/stripes\1= 16;/; s/congestion( *)= "bbr"/congestion\1= "cubic"/'
+	conf_write cubic_16 's/stripes( *)= [0-9]+;/stripes\1= 16;/; s/congestion( *)= "bbr"/congestion\1= "cubic"/'
 	link_runs 1 up "$work/cubic_16.conf" 16 fresh
 	result '1 % loss, 16 stripes on CUBIC' 'Mbit/s' "$(link_limit 1)" "$direct" "$direct" "$pair" ge \
 		"direct: 16 connections; stripes new in each run; $(after_start); $(disturbance)"
