@@ -27,7 +27,7 @@ uint64_t stripe_rate_Bps(const struct stripe_info *info)
 uint64_t stripe_soon_bytes(const struct stripe_info *info)
 {
 	uint64_t left_bytes = info->cwnd_bytes > info->under_way_bytes ? info->cwnd_bytes - info->under_way_bytes : 0;
-	uint64_t srtt_us = info->srtt_us, within_us = srtt_us / 2 > 2 * WAKEUP_US ? srtt_us / 2 : 2 * WAKEUP_US;
+	uint64_t srtt_us = info->srtt_us, within_us = srtt_us / 2 > WAKEUP_US ? srtt_us / 2 : WAKEUP_US;
 	if (!srtt_us)
 		return UINT64_MAX;
 	return left_bytes + info->cwnd_bytes * within_us / srtt_us + SOON_MIN_BYTES;

@@ -94,8 +94,9 @@ struct stripe {
 
 /* What the connection could do, bytes per second; 0: not known. */
 uint64_t stripe_rate_Bps(const struct stripe_info *info);
-/* What the kernel will send within half a round trip, or two of the loop's wakeups, if it has so much: what the window
- * has left, what acknowledgements make room for meanwhile, and a few segments. UINT64_MAX: nothing is known. */
+/* What the kernel will send within half a round trip, or a wakeup of the loop's if that is longer, if it has so much:
+ * what the window has left, what acknowledgements make room for meanwhile, and a few segments. UINT64_MAX: nothing is
+ * known. */
 uint64_t stripe_soon_bytes(const struct stripe_info *info);
 /* Where the output ends, counted in bytes from its start. */
 uint64_t stripe_position(const struct stripe *stripe);

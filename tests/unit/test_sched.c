@@ -403,7 +403,7 @@ static void check_soon(void)
 		info.under_way_bytes = 25000;
 		UNIT_EQ(stripe_soon_bytes(&info), 0 + 10000 + 8192);
 		info.srtt_us = 1000;
-		UNIT_EQ(stripe_soon_bytes(&info), 0 + 400000 + 8192);
+		UNIT_EQ(stripe_soon_bytes(&info), 0 + 200000 + 8192);
 		info.srtt_us = 0;
 		UNIT_EQ(stripe_soon_bytes(&info), UINT64_MAX);
 	}
