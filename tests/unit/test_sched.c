@@ -396,7 +396,7 @@ static void check_soon(void)
 	struct stripe_info info = {.srtt_us = 50000, .mss_bytes = 1448, .cwnd_bytes = 20000};
 
 	UNIT_CASE("what a stripe sends soon: the rest of its window, half of it, some segments; of a short round trip, "
-	          "two wakeups") {
+	          "a wakeup") {
 		UNIT_EQ(stripe_soon_bytes(&info), 20000 + 10000 + 8192);
 		info.under_way_bytes = 15000;
 		UNIT_EQ(stripe_soon_bytes(&info), 5000 + 10000 + 8192);
