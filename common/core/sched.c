@@ -55,8 +55,8 @@ static bool waits(const struct sched_choice *choice, enum sched_class class, str
  * usable at all: else a full lane would spill over. */
 static int kind_of(const struct sched_choice *choice, enum sched_class class, bool lane_reserved)
 {
-	bool is_bulk = class < SCHED_SMALL, may = choice->wide ? !is_bulk : class == SCHED_EXPRESS;
-	int kind = choice->express && !may && (lane_reserved || (is_bulk && choice->filled));
+	bool may = choice->wide ? class >= SCHED_SMALL : class == SCHED_EXPRESS;
+	int kind = choice->express && lane_reserved && !may;
 	return kind + (choice->backup ? 2 : 0);
 }
 

@@ -10,9 +10,8 @@
  * A small frame goes where it is least likely to wait for a repair: what is under way before it on a stripe, and lost,
  * holds it up for an RTT, and nobody knows of it yet. So for small frames that chance, times the RTT, is added.
  *
- * While small flows are about, bulk keeps off the express stripes; on a wide path also where the others fill it without
- * them. On one that is not wide, all keep off them but frames that are all that there is to say just now
- * (doc/architecture.md, "the express lane").
+ * While small flows are about, bulk keeps off the express stripes; on a path that is not wide all keep off them but
+ * frames that are all that there is to say just now (doc/architecture.md, "the express lane").
  */
 #ifndef PAIR_CORE_SCHED_H
 #define PAIR_CORE_SCHED_H
@@ -32,8 +31,7 @@ enum sched_class {
 struct sched_choice {
 	bool usable;  /* up, not stale */
 	bool express; /* of the express lane */
-	bool wide;    /* its path has stripes enough for both, */
-	bool filled;  /* and was seen with a queue: it needs no express stripes for bulk */
+	bool wide;    /* its path has stripes enough for both */
 	bool backup;
 	bool in_recovery;
 	bool held_up;    /* what it was given before is late: more would wait behind that */

@@ -275,8 +275,6 @@ void paths_avoided(const struct session *session, bool avoided[SESSION_PATHS_MAX
 void queues_look(struct session *session);
 /* With so much under way (and waiting in sockets) the path takes no bulk while small flows are about. */
 bool queue_is_full(const struct path *path, uint64_t under_way_bytes);
-/* What bulk may have under way on it is limited, because a queue of ours was seen there of late. */
-bool queue_is_limited(const struct path *path);
 /* And with so much it has capacity that new data leaves idle. */
 bool queue_has_idle(const struct path *path, uint64_t under_way_bytes);
 

@@ -117,7 +117,7 @@ static void limit_frames(struct run *run)
 	uint64_t rate_Bps = 0;
 	uint32_t flows = run->session->turns[TURN_BULK].count;
 	for (size_t i = 0; i < run->count; i++)
-		if (run->choices[i].usable && !(run->choices[i].express && run->choices[i].wide))
+		if (run->choices[i].usable)
 			rate_Bps += run->choices[i].rate_Bps;
 	uint64_t max = flows && rate_Bps ? rate_Bps * ROUND_US / 1000000 / flows : FRAME_PAYLOAD_MAX;
 	run->frame_max = max < FRAME_PAYLOAD_MAX ? (uint32_t)max : FRAME_PAYLOAD_MAX;

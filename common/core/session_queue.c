@@ -110,11 +110,6 @@ void queues_look(struct session *session)
 	}
 }
 
-bool queue_is_limited(const struct path *path)
-{
-	return path->limit_bytes > 0;
-}
-
 bool queue_is_full(const struct path *path, uint64_t under_way_bytes)
 {
 	return path->limit_bytes && under_way_bytes >= path->limit_bytes;

@@ -43,7 +43,6 @@ void run_look_at(struct run *run, size_t i)
 	        .usable = run_works(run, (int)i) && !stripe->rest_us && !run->taken[i],
 	        .express = stripe->express,
 	        .wide = stripe->wide,
-	        .filled = stripe->wide && queue_is_limited(&run->session->paths[stripe->path]),
 	        .backup = stripe->backup,
 	        .in_recovery = stripe->info.in_recovery,
 	        .held_up = delivery_full(stripe) || delivery_stuck(stripe),

@@ -175,13 +175,6 @@ static const struct situation {
          1400,
          -1,
          {{.flags = LANE | WIDE}, {.flags = FULL | WIDE}}},
-        {"and where the other stripes fill the path, also when no small flow is about",
-         SCHED_BULK,
-         false,
-         -1,
-         1400,
-         -1,
-         {{.flags = LANE | FILLED}, {.flags = FULL | FILLED}}},
         {"a young flow goes where a loss is repaired before it",
          SCHED_YOUNG,
          false,
@@ -243,7 +236,6 @@ static struct sched_choice like(const struct likeness *l)
 	return (struct sched_choice){.usable = l->flags && !(l->flags & DEAD),
 	                             .express = l->flags & LANE,
 	                             .wide = l->flags & WIDE,
-	                             .filled = (l->flags & FILLED) == FILLED,
 	                             .backup = l->flags & BACKUP,
 	                             .in_recovery = l->flags & REPAIRS,
 	                             .queue_full = l->flags & QUEUE,
@@ -292,7 +284,6 @@ static struct sched_choice random_choice(uint64_t *seed)
 	bool wide = unit_chance(seed, 1, 2);
 
 	return (struct sched_choice){.wide = wide,
-	                             .filled = wide && unit_chance(seed, 1, 2),
 	                             .usable = unit_chance(seed, 3, 4),
 	                             .express = unit_chance(seed, 1, 3),
 	                             .backup = unit_chance(seed, 1, 4),
@@ -317,7 +308,7 @@ static bool keeps_off(const struct sched_choice *choice, enum sched_class class,
 		return false;
 	if (class == SCHED_SMALL)
 		return reserved && !choice->wide;
-	return reserved || choice->filled;
+	return reserved;
 }
 
 /* Whether a frame would rather wait for the best path. */
