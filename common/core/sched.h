@@ -29,7 +29,7 @@ enum sched_class {
 };
 
 struct sched_choice {
-	bool usable;  /* up, not stale */
+	bool usable;  /* up, neither stale nor resting */
 	bool express; /* of the express lane */
 	bool wide;    /* its path has stripes enough for both */
 	bool backup;

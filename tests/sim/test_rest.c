@@ -70,11 +70,51 @@ static void check_bulk(unsigned stripes, unsigned loss_ppm, unsigned probes_max)
 	}
 }
 
+/* The rest is over, and there is nothing to send: the stripe says something itself. */
+static void check_wake(void)
+{
+	UNIT_CASE("a stripe whose flows end while it rests measures all the same, and need not probe") {
+		struct looked looked = {0};
+		struct sim_config config = {.seed = 1,
+		                            .path_count = 1,
+		                            .paths = {{.stripes = 8,
+		                                       .rate_Bps = 12500000,
+		                                       .delay_us = 25000,
+		                                       .queue_bytes = 625000,
+		                                       .congestion = SIM_BBR}},
+		                            .step = look,
+		                            .user = &looked};
+		struct sim *sim = sim_new(&config);
+		struct sim_flow *flow = sim_add(
+		        sim,
+		        &(struct sim_plan){.bytes = {100, 1ull << 40}, .answers = true, .reset_reason = RESET_BY_APP});
+		bool rested[SIM_CONNS] = {false};
+
+		while (!looked.resting && sim->now_us < FIRST_US)
+			UNIT_TRUE(sim_run_until(sim, sim->now_us + SIM_MS));
+		UNIT_TRUE(looked.resting > 0);
+		for (unsigned i = 0; i < SIM_CONNS; i++)
+			rested[i] = sim->conns[i] && sim->conns[i]->stripes[SIM_SERVER]->rest_us;
+		uint64_t ended_us = sim->now_us;
+		sim_reset(&flow->ends[SIM_CLIENT]);
+		UNIT_TRUE(sim_run_until(sim, ended_us + SIM_SECOND));
+		for (unsigned i = 0; i < SIM_CONNS; i++) {
+			if (!rested[i])
+				continue;
+			UNIT_TRUE(!sim->conns[i]->stripes[SIM_SERVER]->rest_us);
+			UNIT_TRUE(sim->conns[i]->pipes[SIM_SERVER].floor_at_us > ended_us);
+			UNIT_EQ(sim->conns[i]->pipes[SIM_SERVER].probes, 0);
+		}
+		sim_free(sim);
+	}
+}
+
 int main(void)
 {
 	check_bulk(8, 0, 16);
 	check_bulk(8, 30000, 16);
 	check_bulk(16, 0, 16);
 	check_bulk(16, 30000, 16);
+	check_wake();
 	return unit_exit();
 }
