@@ -37,6 +37,7 @@ BASE_CFLAGS := -std=gnu11 $(OPTIMIZE) -fPIE -Wall -Wextra -Wshadow -Wstrict-prot
 BASE_LDFLAGS := -pie -Wl,-z,relro,-z,now,-z,noexecstack $(SANITIZE)
 IO_CFLAGS := $(call pkg_cflags,libconfig libmnl libnetfilter_queue libssl)
 IO_LIBS   := $(call pkg_libs,libconfig libssl libcrypto) -lev
+CORE_LIBS := $(call pkg_libs,libisal)
 CAPTURE_LIBS := $(call pkg_libs,libnetfilter_queue libmnl)
 CRYPTO_LIBS  := $(call pkg_libs,libcrypto)
 
@@ -79,7 +80,7 @@ $(LIBCORE) $(LIBIO):
 define link
 	$(call say,LINK,$@)
 	$(Q)mkdir -p $(@D)
-	$(Q)$(CC) $(BASE_CFLAGS) $(BASE_LDFLAGS) $(CFLAGS) $(LDFLAGS) -o $@ $^ $(1) $(LDLIBS)
+	$(Q)$(CC) $(BASE_CFLAGS) $(BASE_LDFLAGS) $(CFLAGS) $(LDFLAGS) -o $@ $^ $(if $(filter $(LIBCORE),$^),$(CORE_LIBS)) $(1) $(LDLIBS)
 endef
 
 $(BIN)/tx_proxy: $(TX_OBJ) $(LIBIO) $(LIBCORE)

@@ -16,6 +16,27 @@ void ingress_fini(struct ingress *in)
 {
 	page_store_fini(&in->store);
 	range_set_fini(&in->beyond);
+	block_free(in->block);
+	in->block = NULL;
+}
+
+/* New bytes, which are in place. Before the first row nobody knows where the block ends, so of bytes that are sent
+ * again nobody knows whether they are of it. */
+static void add_to_block(struct ingress *in, struct range range)
+{
+	uint64_t end = in->block->start + (in->block->len ? in->block->len : PARITY_BLOCK_MAX_BYTES);
+	if (!in->of_block && !in->block->len && range.to > in->block->start) {
+		ingress_drop_block(in);
+		return;
+	}
+	if (range.to > end)
+		range.to = end;
+	while (range.from < range.to) {
+		size_t len = (size_t)(range.to - range.from);
+		const uint8_t *bytes = page_store_at(&in->store, range.from, &len, NULL);
+		block_add(in->block, range.from, bytes, len);
+		range.from += len;
+	}
 }
 
 /* One gap's worth of new bytes; `bytes` NULL: they are in place. */
@@ -33,6 +54,8 @@ static int put_new(struct ingress *in, struct range gap, const uint8_t *bytes)
 	}
 	if (bytes)
 		page_store_write(&in->store, gap.from, bytes, (size_t)(gap.to - gap.from));
+	if (in->block)
+		add_to_block(in, gap);
 	return 0;
 }
 
@@ -95,6 +118,84 @@ int ingress_placed(struct ingress *in, uint64_t offset, uint32_t len, bool fin)
 {
 	return ingress_put(in, offset, NULL, len, fin);
 }
+
+/* --- Blocks with parity -------------------------------------------------------------------------------------------*/
+
+void ingress_drop_block(struct ingress *in)
+{
+	block_free(in->block);
+	in->block = NULL;
+}
+
+void ingress_expect(struct ingress *in, uint64_t start, uint8_t rows)
+{
+	bool later = !in->block || in->block->start < start;
+	if (rows && later && in->highest <= start && in->next <= start) {
+		ingress_drop_block(in);
+		in->block = block_new(&in->store.pool->account, start, rows);
+	}
+	in->of_block = rows && in->block && in->block->start == start;
+}
+
+int ingress_put_parity(struct ingress *in, uint64_t start, uint32_t block_len, unsigned row, uint64_t at,
+                       const uint8_t *bytes, size_t len)
+{
+	struct block *block = in->block;
+	if (start + block_len > in->edge || start + block_len > in->end)
+		return -EPROTO;
+	if (!block || block->start != start || row >= block->rows)
+		return 0;
+	return block_parity(block, block_len, row, at, bytes, len);
+}
+
+/* The symbols of the block that have not arrived, or not all of them. Returns how many; one more than `max` says that
+ * there are more. */
+static unsigned find_missing(const struct ingress *in, uint8_t symbols[PARITY_ROWS_MAX], unsigned max)
+{
+	const struct block *block = in->block;
+	uint64_t from = in->next > block->start ? in->next : block->start, to = block->start + block->len;
+	unsigned count = 0;
+	struct range gap;
+	while (from < to && range_set_gap(&in->beyond, from, to, &gap)) {
+		uint32_t first = (uint32_t)(gap.from - block->start) / PARITY_SYMBOL_BYTES;
+		uint32_t last = (uint32_t)(gap.to - 1 - block->start) / PARITY_SYMBOL_BYTES;
+		if (count && symbols[count - 1] == first)
+			first++;
+		for (uint32_t symbol = first; symbol <= last; symbol++) {
+			if (count == max)
+				return max + 1;
+			symbols[count++] = (uint8_t)symbol;
+		}
+		from = gap.to;
+	}
+	return count;
+}
+
+int ingress_recover(struct ingress *in)
+{
+	struct block *block = in->block;
+	uint8_t symbols[PARITY_ROWS_MAX], bytes[PARITY_ROWS_MAX * PARITY_SYMBOL_BYTES];
+	int err = 0, recovered = 0;
+	if (!block || !block->len)
+		return 0;
+	unsigned count = find_missing(in, symbols, block->whole);
+	if (count > block->whole)
+		return 0;
+	/* It is whole, or will be: what is put in now need not be added. */
+	in->block = NULL;
+	if (count)
+		block_solve(block, symbols, count, bytes);
+	for (unsigned i = 0; i < count && err >= 0; i++) {
+		uint32_t at = symbols[i] * PARITY_SYMBOL_BYTES, left = block->len - at;
+		uint32_t len = left < PARITY_SYMBOL_BYTES ? left : PARITY_SYMBOL_BYTES;
+		err = ingress_put(in, block->start + at, bytes + i * PARITY_SYMBOL_BYTES, len, false);
+		recovered += (int)len;
+	}
+	block_free(block);
+	return err < 0 ? err : recovered;
+}
+
+/* --- To the application -------------------------------------------------------------------------------------------*/
 
 uint64_t ingress_readable(const struct ingress *in)
 {

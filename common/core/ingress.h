@@ -13,6 +13,7 @@
 #ifndef PAIR_CORE_INGRESS_H
 #define PAIR_CORE_INGRESS_H
 
+#include "block.h"
 #include "page.h"
 #include "range.h"
 
@@ -23,8 +24,10 @@ struct ingress {
 	uint64_t next;    /* the data ack; after the FIN arrived in order: end + 1 */
 	uint64_t highest; /* one past the highest byte that has arrived */
 	uint64_t edge;
-	uint64_t end;   /* offset of the FIN; UINT64_MAX: not known yet */
-	bool end_taken; /* the application was told the end */
+	uint64_t end;        /* offset of the FIN; UINT64_MAX: not known yet */
+	bool end_taken;      /* the application was told the end */
+	struct block *block; /* the last one that is not whole; NULL: none. It is the ingress's */
+	bool of_block;       /* the piece that is put in is of it */
 };
 
 void ingress_init(struct ingress *in, struct page_pool *pool);
@@ -44,6 +47,18 @@ unsigned ingress_place(struct ingress *in, uint64_t offset, uint32_t len, struct
 /* `len` bytes were put there, `fin` as in ingress_put. Nothing may have been put in or consumed in between. Returns as
  * ingress_put. */
 int ingress_placed(struct ingress *in, uint64_t offset, uint32_t len, bool fin);
+
+/* The piece that comes next is of the block that begins at `start`, which has so many rows of parity: from now on that
+ * is kept account of, in the place of an earlier one, unless some of it has come already. With 0 rows the piece is of
+ * no block, or sent again. */
+void ingress_expect(struct ingress *in, uint64_t start, uint8_t rows);
+/* `len` bytes of a row of parity, from its byte `at` on; see block_parity, whose errors it returns, or -EPROTO: the
+ * block ends beyond the window. A row of another block than the one kept account of is left out. */
+int ingress_put_parity(struct ingress *in, uint64_t start, uint32_t block_len, unsigned row, uint64_t at,
+                       const uint8_t *bytes, size_t len);
+void ingress_drop_block(struct ingress *in);
+/* Puts in what of the block has not arrived, once there are rows enough for that. How many bytes, or as ingress_put. */
+int ingress_recover(struct ingress *in);
 
 /* Bytes in order that wait for the application. */
 uint64_t ingress_readable(const struct ingress *in);

@@ -20,7 +20,7 @@ void page_pool_fini(struct page_pool *pool)
 	pool->spares = 0;
 }
 
-static struct page *page_new(struct page_pool *pool)
+struct page *page_new(struct page_pool *pool)
 {
 	struct page *page = pool->spare;
 	if (pool->used >= pool->limit)

@@ -43,6 +43,8 @@ void page_pool_init(struct page_pool *pool, size_t limit_pages);
 /* All pages must be back. */
 void page_pool_fini(struct page_pool *pool);
 
+/* One with a reference, its contents undefined. NULL: the pool or the heap gives no more. */
+struct page *page_new(struct page_pool *pool);
 static inline struct page *page_ref(struct page *page)
 {
 	page->refs++;
