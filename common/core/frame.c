@@ -3,6 +3,7 @@
 #include <assert.h>
 
 #include "bytes.h"
+#include "parity.h"
 
 enum { OPEN_FIXED_IPV4 = 28, OPEN_FIXED_IPV6 = 52 };
 
@@ -31,6 +32,8 @@ static const struct layout layouts[] = {
         [FRAME_ACK] = {"ACK", 16, 0, true, false},
         [FRAME_RESET] = {"RESET", 4, 0, true, false},
         [FRAME_GONE] = {"GONE", 0, 0, true, false},
+        [FRAME_BLOCK] = {"BLOCK", FRAME_BLOCK_FIXED_BYTES, FRAME_FLAG_FIN | FRAME_FLAG_COPY, true, true},
+        [FRAME_PARITY] = {"PARITY", FRAME_PARITY_FIXED_BYTES, FRAME_FLAG_FIN, true, true},
 };
 
 #define LAYOUT_COUNT (sizeof layouts / sizeof layouts[0])
@@ -90,6 +93,20 @@ uint32_t frame_encode_head(uint8_t out[FRAME_HEAD_MAX], const struct frame *f)
 		break;
 	case FRAME_DATA:
 		bytes_put(&w, f->offset, 8);
+		break;
+	case FRAME_BLOCK:
+		assert(f->offset - f->block.start <= PARITY_BLOCK_MAX_BYTES);
+		bytes_put(&w, f->offset, 8);
+		bytes_put(&w, f->block.rows, 1);
+		bytes_put(&w, f->offset - f->block.start, 3);
+		break;
+	case FRAME_PARITY:
+		assert(f->payload_len == PARITY_SYMBOL_BYTES && f->block.row < f->block.rows);
+		bytes_put(&w, f->block.start, 8);
+		bytes_put(&w, f->block.rows, 1);
+		bytes_put(&w, f->block.row, 1);
+		bytes_put(&w, 0, 2);
+		bytes_put(&w, f->block.len, 4);
 		break;
 	case FRAME_ACK:
 		bytes_put(&w, f->ack.offset, 8);
@@ -230,6 +247,47 @@ static const char *get_hello(struct frame *f, struct bytes_reader *r)
 	return flags > 1 ? "reserved bits set" : NULL;
 }
 
+static const char *get_rows(struct frame_block *block, struct bytes_reader *r)
+{
+	block->rows = bytes_get_u8(r);
+	return block->rows < 1 || block->rows > PARITY_ROWS_MAX ? "rows of parity out of range" : NULL;
+}
+
+static const char *get_block(struct frame *f, uint32_t payload_len, struct bytes_reader *r)
+{
+	f->offset = bytes_get_u64(r);
+	const char *error = get_rows(&f->block, r);
+	uint32_t back = (uint32_t)bytes_get_u8(r) << 16 | bytes_get_u16(r);
+	if (error)
+		return error;
+	if (f->offset > FRAME_OFFSET_MAX || back > f->offset)
+		return "offset out of range";
+	if (back + payload_len > PARITY_BLOCK_MAX_BYTES)
+		return "beyond the end of a block";
+	f->block.start = f->offset - back;
+	return NULL;
+}
+
+static const char *get_parity(struct frame *f, uint32_t payload_len, struct bytes_reader *r)
+{
+	f->block.start = bytes_get_u64(r);
+	const char *error = get_rows(&f->block, r);
+	f->block.row = bytes_get_u8(r);
+	uint16_t reserved = bytes_get_u16(r);
+	f->block.len = bytes_get_u32(r);
+	if (error)
+		return error;
+	if (f->block.start > FRAME_OFFSET_MAX)
+		return "offset out of range";
+	if (f->block.row >= f->block.rows)
+		return "row of parity out of range";
+	if (!f->block.len || f->block.len > PARITY_BLOCK_MAX_BYTES)
+		return "length of a block out of range";
+	if (payload_len != PARITY_SYMBOL_BYTES)
+		return "parity of a wrong length";
+	return reserved ? "reserved bits set" : NULL;
+}
+
 const char *frame_decode_fixed(struct frame *f, const struct frame_header *header, const uint8_t *fixed)
 {
 	struct bytes_reader r = {fixed, fixed + header->fixed_len, false};
@@ -268,6 +326,12 @@ const char *frame_decode_fixed(struct frame *f, const struct frame_header *heade
 		f->offset = bytes_get_u64(&r);
 		if (f->offset > FRAME_OFFSET_MAX)
 			return "offset out of range";
+		break;
+	case FRAME_BLOCK:
+		error = get_block(f, header->payload_len, &r);
+		break;
+	case FRAME_PARITY:
+		error = get_parity(f, header->payload_len, &r);
 		break;
 	case FRAME_ACK:
 		f->ack.offset = bytes_get_u64(&r);

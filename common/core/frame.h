@@ -1,8 +1,8 @@
 /* frame: encode and decode one frame of the stripe protocol. No state. doc/protocol.md has the byte layouts.
  *
  * Every frame is a header of 8 bytes (version and type, flags, length of what follows, flow id), a fixed part that
- * depends on the type, and, for DATA and OPEN only, a payload up to the end of the frame. Decoding trusts nothing:
- * a frame either decodes into in-range values or is refused with a reason.
+ * depends on the type, and, for DATA, BLOCK, PARITY and OPEN only, a payload up to the end of the frame. Decoding
+ * trusts nothing: a frame either decodes into in-range values or is refused with a reason.
  */
 #ifndef PAIR_CORE_FRAME_H
 #define PAIR_CORE_FRAME_H
@@ -13,9 +13,13 @@ enum {
 	FRAME_VERSION = 1,
 	FRAME_HEADER_BYTES = 8,
 	FRAME_DATA_FIXED_BYTES = 8,
+	FRAME_BLOCK_FIXED_BYTES = 12,
+	FRAME_PARITY_FIXED_BYTES = 16,
 	FRAME_FIXED_MAX = 64, /* no type has a longer fixed part */
 	FRAME_HEAD_MAX = FRAME_HEADER_BYTES + FRAME_FIXED_MAX,
 	FRAME_DATA_HEAD_BYTES = FRAME_HEADER_BYTES + FRAME_DATA_FIXED_BYTES,
+	FRAME_BLOCK_HEAD_BYTES = FRAME_HEADER_BYTES + FRAME_BLOCK_FIXED_BYTES,
+	FRAME_PARITY_HEAD_BYTES = FRAME_HEADER_BYTES + FRAME_PARITY_FIXED_BYTES,
 	FRAME_PAYLOAD_MAX = 65535 - FRAME_FIXED_MAX, /* the length field has 16 bits */
 	FRAME_ID_BYTES = 16,                         /* of a session id and an incarnation */
 	FRAME_CONGESTION_BYTES = 16                  /* TCP_CA_NAME_MAX */
@@ -38,7 +42,9 @@ enum frame_type {
 	FRAME_DATA = 8,        /* payload at a joint offset */
 	FRAME_ACK = 9,         /* data ack and right edge of the window */
 	FRAME_RESET = 10,      /* both directions of the flow are over, now */
-	FRAME_GONE = 11        /* nothing is kept here for that flow (any more): answers RESET and late DATA */
+	FRAME_GONE = 11,       /* nothing is kept here for that flow (any more): answers RESET and late DATA */
+	FRAME_BLOCK = 12,      /* as DATA, sent for the first time, of a block for which parity follows */
+	FRAME_PARITY = 13      /* a row of parity over a block, see parity.h */
 };
 
 enum {
@@ -84,6 +90,14 @@ struct hello {
 	                                          * Lower case letters, digits, _ and -; NUL-terminated */
 };
 
+/* BLOCK and PARITY: of which block, and how it is protected. */
+struct frame_block {
+	uint64_t start; /* offset of its first byte */
+	uint32_t len;   /* its bytes, 1..PARITY_BLOCK_MAX_BYTES; PARITY only */
+	uint8_t rows;   /* of parity that there are at most, 1..PARITY_ROWS_MAX */
+	uint8_t row;    /* which one this is, < rows; PARITY only */
+};
+
 /* One decoded frame. Which members mean something depends on `type`. */
 struct frame {
 	enum frame_type type;
@@ -104,15 +118,17 @@ struct frame {
 			enum open_status status;
 			uint64_t window_edge; /* of the direction client → destination */
 		} result;
-		uint64_t offset; /* DATA: of the first byte of payload; OPEN's payload starts at 0 */
+		uint64_t offset; /* DATA, BLOCK: of the first byte of payload; OPEN's and PARITY's payloads start at
+		                    0 */
 		struct {
 			uint64_t offset; /* all below it have arrived */
 			uint64_t edge;   /* offsets below it may be sent */
 		} ack;
 		enum reset_reason reason;
 	};
-	const uint8_t *payload; /* DATA, OPEN */
-	uint32_t payload_len;   /* bytes; as given to frame_encode_head, or what is at payload */
+	struct frame_block block; /* BLOCK, PARITY; rows 0 in all others */
+	const uint8_t *payload;   /* DATA, BLOCK, OPEN, PARITY */
+	uint32_t payload_len;     /* bytes; as given to frame_encode_head, or what is at payload */
 };
 
 /* What a header announces. */

@@ -29,7 +29,7 @@ static bool gather(struct frame_reader *r, const uint8_t **at, const uint8_t *en
 
 uint32_t frame_reader_payload(const struct frame_reader *r, uint32_t *flow, uint64_t *offset)
 {
-	if (r->error || !r->in_payload)
+	if (r->error || !r->in_payload || r->header.type == FRAME_PARITY)
 		return 0;
 	*flow = r->header.flow;
 	*offset = r->payload_offset;
@@ -38,10 +38,11 @@ uint32_t frame_reader_payload(const struct frame_reader *r, uint32_t *flow, uint
 
 void frame_reader_took(struct frame_reader *r, uint32_t len, struct frame *f)
 {
-	*f = (struct frame){.type = FRAME_DATA,
+	*f = (struct frame){.type = r->header.type == FRAME_PARITY ? FRAME_PARITY : FRAME_DATA,
 	                    .flags = r->header.flags & FRAME_FLAG_COPY,
 	                    .flow = r->header.flow,
 	                    .offset = r->payload_offset,
+	                    .block = r->block,
 	                    .payload_len = len};
 	r->payload_left -= len;
 	r->payload_offset += len;
@@ -52,7 +53,7 @@ void frame_reader_took(struct frame_reader *r, uint32_t len, struct frame *f)
 	}
 }
 
-/* The next piece of payload as a DATA frame. */
+/* The next piece of payload as a frame. */
 static int next_piece(struct frame_reader *r, const uint8_t **at, const uint8_t *end, struct frame *f)
 {
 	size_t len = (size_t)(end - *at);
@@ -94,9 +95,11 @@ int frame_reader_next(struct frame_reader *r, const uint8_t **at, const uint8_t 
 	if (error)
 		return fail(r, error);
 	r->payload_left = r->header.payload_len;
-	r->payload_offset = f->type == FRAME_DATA ? f->offset : 0;
+	bool has_offset = f->type == FRAME_DATA || f->type == FRAME_BLOCK;
+	r->payload_offset = has_offset ? f->offset : 0;
+	r->block = f->block;
 	r->in_payload = r->payload_left > 0;
-	if (f->type == FRAME_DATA) {
+	if (has_offset || f->type == FRAME_PARITY) {
 		r->in_payload = true;
 		return next_piece(r, at, end, f);
 	}

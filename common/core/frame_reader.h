@@ -2,8 +2,8 @@
  *
  * Payload is handed on as it arrives: a DATA frame of 60 kB that comes in three reads gives three frames of type DATA
  * with consecutive offsets, FIN only on the last; an OPEN with payload gives the OPEN (without payload) and then DATA
- * at offset 0. So a reader costs a few dozen bytes whatever the peer announces, and what a dying stripe delivered of a
- * frame counts.
+ * at offset 0. A BLOCK gives DATA that tells its block; PARITY gives pieces of PARITY, offsets counted from 0. So a
+ * reader costs a few dozen bytes whatever the peer announces, and what a dying stripe delivered of a frame counts.
  *
  * The first error is sticky: the stream has no way to find the next frame, so the stripe must be closed.
  */
@@ -18,6 +18,7 @@ struct frame_reader {
 	uint32_t payload_left;      /* bytes of the current frame's payload still to come */
 	uint64_t payload_offset;    /* joint offset of the next of them */
 	bool in_payload;            /* between a frame's head and its last payload byte */
+	struct frame_block block;   /* of the current frame, if it is of one */
 	const char *error;          /* static text, or NULL */
 	uint8_t head[FRAME_HEAD_MAX];
 };
@@ -29,8 +30,8 @@ void frame_reader_init(struct frame_reader *r);
  * 0: all bytes taken, more are needed. -EPROTO: r->error tells why; *at is undefined. */
 int frame_reader_next(struct frame_reader *r, const uint8_t **at, const uint8_t *end, struct frame *f);
 
-/* Payload that comes next, before any further frame: its flow, the offset of its first byte and how many bytes are
- * still to come. 0 when a frame's head comes next. */
+/* A flow's bytes that come next, before any further frame: the flow, the offset of the first byte and how many bytes
+ * are still to come. 0 when a frame's head comes next, or parity. */
 uint32_t frame_reader_payload(const struct frame_reader *r, uint32_t *flow, uint64_t *offset);
 
 /* `len` ≤ frame_reader_payload bytes of it were taken past the reader: `f` becomes the piece they make, with payload

@@ -7,6 +7,7 @@
 #include <stdlib.h>
 
 #include "../../common/core/frame_reader.h"
+#include "../../common/core/parity.h"
 #include "fuzz.h"
 
 struct summary {
@@ -26,13 +27,15 @@ static void take(struct summary *s, const struct frame *f, bool is_piece, const 
 	uint8_t head[FRAME_HEAD_MAX];
 
 	FUZZ_CHECK(!f->payload_len || (f->payload >= from && f->payload + f->payload_len <= to));
-	FUZZ_CHECK(f->type == FRAME_DATA || !f->payload_len);
+	FUZZ_CHECK(f->type == FRAME_DATA || f->type == FRAME_PARITY || !f->payload_len);
 	FUZZ_CHECK(f->payload_len <= FRAME_PAYLOAD_MAX);
 	if (!is_piece) {
 		struct frame alone = *f;
 		alone.payload_len = 0;
-		if (alone.type == FRAME_DATA)
+		if (alone.type == FRAME_DATA || alone.type == FRAME_PARITY)
 			alone.flags = 0; /* come with the last piece */
+		if (alone.type == FRAME_PARITY)
+			alone.payload_len = PARITY_SYMBOL_BYTES;
 		uint32_t len = frame_encode_head(head, &alone);
 		for (uint32_t i = 0; i < len; i++)
 			mix(s, head[i]);

@@ -8,10 +8,11 @@
 #include <string.h>
 
 #include "../../common/core/memory.h"
+#include "../../common/core/parity.h"
 #include "../../common/core/session_internal.h"
 #include "fuzz.h"
 
-enum { STRIPES = 6, APPS = 24, OPERATIONS_MAX = 600, MEMORY_BYTES = 1 << 20, START_US = 1000000 };
+enum { STRIPES = 10, APPS = 24, OPERATIONS_MAX = 600, MEMORY_BYTES = 1 << 20, START_US = 1000000 };
 
 struct input {
 	const uint8_t *at, *end;
@@ -244,7 +245,7 @@ static uint64_t offset_near(struct input *in, const struct flow *flow)
 static void send_frame(struct input *in, struct link *link)
 {
 	static uint8_t bytes[FRAME_HEAD_MAX + FRAME_PAYLOAD_MAX];
-	struct frame f = {.type = (enum frame_type)(FRAME_PING + byte(in) % (FRAME_GONE - FRAME_PING + 1))};
+	struct frame f = {.type = (enum frame_type)(FRAME_PING + byte(in) % (FRAME_PARITY - FRAME_PING + 1))};
 	uint8_t ids = byte(in);
 	const struct flow *flow;
 	uint32_t len;
@@ -271,6 +272,25 @@ static void send_frame(struct input *in, struct link *link)
 		f.flags = byte(in) % 4;
 		f.offset = offset_near(in, flow);
 		f.payload_len = word(in) % (byte(in) % 4 ? 200 : FRAME_PAYLOAD_MAX + 1);
+		break;
+	case FRAME_BLOCK:
+		f.flags = byte(in) % 4;
+		f.offset = offset_near(in, flow);
+		f.payload_len = word(in) % (PARITY_SYMBOL_BYTES + 1);
+		f.block.rows = (uint8_t)(1 + byte(in) % PARITY_ROWS_MAX);
+		uint64_t back = byte(in) % 4 ? 100u * byte(in) : word(in);
+		f.block.start = back < f.offset ? f.offset - back : 0;
+		if (f.offset + f.payload_len - f.block.start > PARITY_BLOCK_MAX_BYTES)
+			f.block.start = f.offset;
+		break;
+	case FRAME_PARITY:
+		f.flags = byte(in) % 4 ? 0 : FRAME_FLAG_FIN;
+		f.block.start = flow && flow->ingress.block && byte(in) % 8 ? flow->ingress.block->start
+		                                                            : offset_near(in, flow);
+		f.block.len = 1 + (byte(in) % 4 ? 100u * byte(in) : word(in) * 5u) % PARITY_BLOCK_MAX_BYTES;
+		f.block.rows = (uint8_t)(1 + byte(in) % PARITY_ROWS_MAX);
+		f.block.row = byte(in) % f.block.rows;
+		f.payload_len = PARITY_SYMBOL_BYTES;
 		break;
 	case FRAME_ACK:
 		f.ack.offset = offset_near(in, flow);

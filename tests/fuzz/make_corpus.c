@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "../../common/core/frame.h"
+#include "../../common/core/parity.h"
 
 static const char *folder;
 
@@ -46,11 +47,16 @@ static void frames(void)
 	        {.type = FRAME_OPEN_RESULT, .flow = 1, .result = {.status = OPEN_REFUSED, .window_edge = 65536}},
 	        {.type = FRAME_DATA, .flow = 1, .offset = 7, .payload_len = 100, .flags = FRAME_FLAG_FIN},
 	        {.type = FRAME_DATA, .flow = 1, .offset = FRAME_OFFSET_MAX},
+	        {.type = FRAME_BLOCK, .flow = 1, .offset = 9, .block = {.start = 7, .rows = 3}, .payload_len = 100},
+	        {.type = FRAME_PARITY,
+	         .flow = 1,
+	         .block = {.start = 7, .len = 102, .rows = 3, .row = 2},
+	         .payload_len = PARITY_SYMBOL_BYTES},
 	        {.type = FRAME_ACK, .flow = 1, .ack = {.offset = 9, .edge = 99}},
 	        {.type = FRAME_RESET, .flow = 1, .reason = RESET_TIMED_OUT},
 	        {.type = FRAME_GONE, .flow = 1},
 	};
-	uint8_t stream[4096], one[512];
+	uint8_t stream[4096], one[2048];
 	size_t len = 1;
 
 	stream[0] = 1;
@@ -84,14 +90,16 @@ static void schedules(void)
 	        3,  1, 3,  2,
 	};
 	static const uint8_t server[] = {
-	        1,                                                                                    /* server */
-	        0,  0, 0,  0,  1, 1,                                                                  /* two stripes */
-	        23, 3, 0,  0,  0, 0,   0,   0,  1,   1,                                               /* OPEN */
-	        18, 0, 10, 14, 0, 1,   18,  0,  10,                                                   /* connected */
-	        23, 5, 0,  0,  1, 0,   0,   0,  100, 1,  1,                                           /* DATA */
-	        18, 0, 10, 10, 0, 255, 255, 1,  7,   18, 0, 10, 23, 5, 0, 1, 1, 0,  0, 0,  100, 1, 1, /* DATA, FIN */
-	        11, 0, 1,  12, 0, 18,  0,   10, 23,  7,  0, 0,  1,                                    /* RESET */
-	        18, 0, 10, 4,  1, 23,  3,   1,  0,   0,  0, 0,  0,  1, 1, 5, 2, 18, 0, 10,
+	        1,                                            /* server */
+	        0,  0,  0,  0,  1, 1,                         /* two stripes */
+	        23, 3,  0,  0,  0, 0,   0,   0,   1,   1,     /* OPEN */
+	        18, 0,  10, 14, 0, 1,   18,  0,   10,         /* connected */
+	        23, 5,  0,  0,  1, 0,   0,   0,   100, 1,  1, /* DATA */
+	        18, 0,  10, 10, 0, 255, 255, 1,   7,   18, 0, 10, 23, 5, 0, 1, 1, 0,  0, 0,  100, 1, 1, /* DATA, FIN */
+	        23, 9,  0,  0,  1, 100, 1,   144, 2,   1,  3, 1,                                        /* BLOCK */
+	        23, 10, 0,  1,  1, 1,   10,  2,   1,   1,                                               /* PARITY */
+	        11, 0,  1,  12, 0, 18,  0,   10,  23,  7,  0, 0,  1,                                    /* RESET */
+	        18, 0,  10, 4,  1, 23,  3,   1,   0,   0,  0, 0,  0,  1, 1, 5, 2, 18, 0, 10,
 	};
 
 	save("fuzz_session", "client", client, sizeof client);

@@ -2,6 +2,7 @@
 #include <string.h>
 
 #include "../../common/core/frame.h"
+#include "../../common/core/parity.h"
 #include "unit.h"
 #include "unit_random.h"
 
@@ -90,6 +91,23 @@ static const struct golden {
          12,
          {0x1a, 0, 0, 4, 0, 0, 0, 7, 0, 0, 0, 4}},
         {"GONE", {.type = FRAME_GONE, .flow = 7}, 8, {0x1b, 0, 0, 0, 0, 0, 0, 7}},
+        {"BLOCK with FIN and COPY, 66051 bytes into its block",
+         {.type = FRAME_BLOCK,
+          .flags = FRAME_FLAG_FIN | FRAME_FLAG_COPY,
+          .flow = 9,
+          .offset = 0x100010203,
+          .block = {.start = 0x100000000, .rows = 11},
+          .payload_len = 1400},
+         20,
+         {0x1c, 3, 0x05, 0x84, 0, 0, 0, 9, 0, 0, 0, 1, 0, 1, 2, 3, 11, 1, 2, 3}},
+        {"the last row of PARITY over the longest block",
+         {.type = FRAME_PARITY,
+          .flags = FRAME_FLAG_FIN,
+          .flow = 9,
+          .block = {.start = 0x100000000, .len = PARITY_BLOCK_MAX_BYTES, .rows = 11, .row = 10},
+          .payload_len = PARITY_SYMBOL_BYTES},
+         24,
+         {0x1d, 1, 0x05, 0x88, 0, 0, 0, 9, 0, 0, 0, 1, 0, 0, 0, 0, 11, 10, 0, 0, 0, 4, 0xc9, 0}},
 };
 
 static void check_goldens(void)
@@ -109,6 +127,10 @@ static void check_goldens(void)
 			UNIT_EQ(back.flags, g->frame.flags);
 			UNIT_EQ(back.flow, g->frame.flow);
 			UNIT_EQ(back.payload_len, g->frame.payload_len);
+			UNIT_EQ(back.block.start, g->frame.block.start);
+			UNIT_EQ(back.block.len, g->frame.block.len);
+			UNIT_EQ(back.block.rows, g->frame.block.rows);
+			UNIT_EQ(back.block.row, g->frame.block.row);
 			UNIT_EQ(frame_encode_head(again, &back), g->len);
 			UNIT_MEM(again, g->bytes, g->len);
 		}
@@ -173,7 +195,7 @@ static const struct malformed {
         {"version 2", "wrong protocol version", 8, {0x25}},
         {"an HTTP request", "wrong protocol version", 8, {'G', 'E', 'T', ' ', '/', ' ', 'H', 'T'}},
         {"type 0", "unknown frame type", 8, {0x10}},
-        {"type 12", "unknown frame type", 8, {0x1c}},
+        {"type 14", "unknown frame type", 8, {0x1e}},
         {"type 15", "unknown frame type", 8, {0x1f}},
         {"an unknown flag of DATA", "unknown flag", 16, {0x18, 4, 0, 8, 0, 0, 0, 1}},
         {"FIN on an OPEN", "unknown flag", 36, {0x16, 1, 0, 28, 0, 0, 0, 1}},
@@ -257,6 +279,49 @@ static const struct malformed {
         {"OPEN with unknown SYN flags", "reserved bits set", 36, {0x16, 0, 0, 28, 0, 0, 0, 1, 4, [13] = 4, [17] = 80}},
         {"OPEN with reserved bytes", "reserved bits set", 36, {0x16, 0, 0, 28, 0, 0, 0, 1, 4, [17] = 80, [19] = 1}},
         {"OPEN to port 0", "destination without a port", 36, {0x16, 0, 0, 28, 0, 0, 0, 1, 4, [15] = 80}},
+        {"BLOCK without rows", "rows of parity out of range", 20, {0x1c, 0, 0, 13, 0, 0, 0, 1, [15] = 9, [19] = 1}},
+        {"BLOCK with 12 rows", "rows of parity out of range", 20, {0x1c, 0, 0, 13, 0, 0, 0, 1, [15] = 9, 12, 0, 0, 1}},
+        {"BLOCK that begins before offset 0",
+         "offset out of range",
+         20,
+         {0x1c, 0, 0, 13, 0, 0, 0, 1, [15] = 9, 1, 0, 0, 10}},
+        {"BLOCK beyond offset 2^62",
+         "offset out of range",
+         20,
+         {0x1c, 0, 0, 13, 0, 0, 0, 1, 0x40, [15] = 1, 1, 0, 0, 1}},
+        {"BLOCK whose last byte is one too many",
+         "beyond the end of a block",
+         20,
+         {0x1c, 0, 0, 13, 0, 0, 0, 1, [8] = 1, [16] = 1, 4, 0xc9, 0}},
+        {"PARITY of row 1 of 1",
+         "row of parity out of range",
+         24,
+         {0x1d, 0, 0x05, 0x88, 0, 0, 0, 1, [16] = 1, 1, [23] = 9}},
+        {"PARITY with 12 rows",
+         "rows of parity out of range",
+         24,
+         {0x1d, 0, 0x05, 0x88, 0, 0, 0, 1, [16] = 12, 1, [23] = 9}},
+        {"PARITY over nothing", "length of a block out of range", 24, {0x1d, 0, 0x05, 0x88, 0, 0, 0, 1, [16] = 1}},
+        {"PARITY over one byte too many",
+         "length of a block out of range",
+         24,
+         {0x1d, 0, 0x05, 0x88, 0, 0, 0, 1, [16] = 1, [21] = 4, 0xc9, 1}},
+        {"PARITY of a byte less",
+         "parity of a wrong length",
+         24,
+         {0x1d, 0, 0x05, 0x87, 0, 0, 0, 1, [16] = 1, [23] = 9}},
+        {"PARITY of a byte more",
+         "parity of a wrong length",
+         24,
+         {0x1d, 0, 0x05, 0x89, 0, 0, 0, 1, [16] = 1, [23] = 9}},
+        {"PARITY beyond offset 2^62",
+         "offset out of range",
+         24,
+         {0x1d, 0, 0x05, 0x88, 0, 0, 0, 1, 0x40, [15] = 1, 1, [23] = 9}},
+        {"PARITY with reserved bytes",
+         "reserved bits set",
+         24,
+         {0x1d, 0, 0x05, 0x88, 0, 0, 0, 1, [16] = 1, [19] = 1, [23] = 9}},
         {"OPEN with edge 2^62 + 1",
          "window edge out of range",
          36,
@@ -313,12 +378,12 @@ static void check_random(void)
 static void check_names(void)
 {
 	UNIT_CASE("every value has a name of its own, and others have none") {
-		for (int i = FRAME_HELLO; i <= FRAME_GONE; i++)
-			for (int k = i + 1; k <= FRAME_GONE; k++)
+		for (int i = FRAME_HELLO; i <= FRAME_PARITY; i++)
+			for (int k = i + 1; k <= FRAME_PARITY; k++)
 				UNIT_TRUE(strcmp(frame_type_name((enum frame_type)i),
 				                 frame_type_name((enum frame_type)k)));
 		UNIT_STR(frame_type_name((enum frame_type)0), "?");
-		UNIT_STR(frame_type_name((enum frame_type)12), "?");
+		UNIT_STR(frame_type_name((enum frame_type)14), "?");
 		UNIT_STR(frame_type_name((enum frame_type) - 1), "?");
 		UNIT_STR(frame_type_name(FRAME_OPEN_RESULT), "OPEN_RESULT");
 		UNIT_STR(open_status_name(OPEN_CONNECTED), "connected");

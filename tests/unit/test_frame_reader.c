@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "../../common/core/frame_reader.h"
+#include "../../common/core/parity.h"
 #include "unit.h"
 #include "unit_random.h"
 
@@ -36,10 +37,11 @@ static void take(struct sink *sink, const struct frame *f, const uint8_t *from, 
 
 	if (f->payload_len && (f->payload < from || f->payload + f->payload_len > to))
 		sink->broken = "payload points elsewhere";
-	if (f->payload_len && f->type != FRAME_DATA)
-		sink->broken = "payload in a frame that is not DATA";
-	if (last && last->frame.type == FRAME_DATA && !last->ended) {
-		if (f->type != FRAME_DATA || f->flow != last->frame.flow ||
+	bool has_payload = f->type == FRAME_DATA || f->type == FRAME_PARITY;
+	if (f->payload_len && !has_payload)
+		sink->broken = "payload in a frame that has none";
+	if (last && !last->ended && (last->frame.type == FRAME_DATA || last->frame.type == FRAME_PARITY)) {
+		if (f->type != last->frame.type || f->flow != last->frame.flow ||
 		    f->offset != last->frame.offset + last->frame.payload_len)
 			sink->broken = "a piece does not continue the last one";
 		last->frame.payload_len += f->payload_len;
@@ -83,8 +85,12 @@ static void compare(const struct sink *got, const struct sink *want)
 		UNIT_EQ(a->frame.flags, b->frame.flags);
 		UNIT_EQ(a->frame.flow, b->frame.flow);
 		UNIT_EQ(a->frame.payload_len, b->frame.payload_len);
-		if (b->frame.type == FRAME_DATA)
+		if (b->frame.type == FRAME_DATA || b->frame.type == FRAME_PARITY)
 			UNIT_EQ(a->frame.offset, b->frame.offset);
+		UNIT_EQ(a->frame.block.start, b->frame.block.start);
+		UNIT_EQ(a->frame.block.len, b->frame.block.len);
+		UNIT_EQ(a->frame.block.rows, b->frame.block.rows);
+		UNIT_EQ(a->frame.block.row, b->frame.block.row);
 		UNIT_EQ(a->ended, b->ended);
 		UNIT_EQ(a->payload_at, b->payload_at);
 	}
@@ -109,7 +115,7 @@ static size_t put(uint8_t *stream, size_t used, const struct frame *f, uint64_t 
 
 static struct frame random_frame(uint64_t *seed, uint32_t payload_max)
 {
-	struct frame f = {.type = (enum frame_type)(1 + unit_below(seed, FRAME_GONE))};
+	struct frame f = {.type = (enum frame_type)(1 + unit_below(seed, FRAME_PARITY))};
 	uint8_t family = unit_chance(seed, 1, 2) ? ADDR_IPV4 : ADDR_IPV6;
 
 	if (f.type >= FRAME_OPEN)
@@ -131,6 +137,20 @@ static struct frame random_frame(uint64_t *seed, uint32_t payload_max)
 		f.offset = unit_below(seed, FRAME_OFFSET_MAX);
 		f.flags = (uint8_t)unit_below(seed, 4);
 		f.payload_len = (uint32_t)unit_below(seed, payload_max);
+		break;
+	case FRAME_BLOCK:
+		f.block = (struct frame_block){.start = unit_below(seed, FRAME_OFFSET_MAX - PARITY_BLOCK_MAX_BYTES),
+		                               .rows = (uint8_t)(1 + unit_below(seed, PARITY_ROWS_MAX))};
+		f.offset = f.block.start + unit_below(seed, PARITY_BLOCK_MAX_BYTES - FRAME_PAYLOAD_MAX);
+		f.flags = (uint8_t)unit_below(seed, 4);
+		f.payload_len = (uint32_t)unit_below(seed, payload_max);
+		break;
+	case FRAME_PARITY:
+		f.block = (struct frame_block){.start = unit_below(seed, FRAME_OFFSET_MAX),
+		                               .len = (uint32_t)(1 + unit_below(seed, PARITY_BLOCK_MAX_BYTES)),
+		                               .rows = (uint8_t)(1 + unit_below(seed, PARITY_ROWS_MAX))};
+		f.block.row = (uint8_t)unit_below(seed, f.block.rows);
+		f.payload_len = PARITY_SYMBOL_BYTES;
 		break;
 	case FRAME_ACK:
 		f.ack.offset = unit_below(seed, FRAME_OFFSET_MAX);
@@ -176,6 +196,13 @@ static size_t one_of_each(void)
 	        {.type = FRAME_DATA, .flow = 1, .flags = FRAME_FLAG_FIN, .offset = 7},
 	        {.type = FRAME_DATA, .flow = 2, .flags = 3, .offset = (uint64_t)1 << 32, .payload_len = 1},
 	        {.type = FRAME_DATA, .flow = 2, .offset = 6},
+	        {.type = FRAME_BLOCK, .flow = 2, .offset = 9, .block = {.start = 6, .rows = 2}, .payload_len = 3},
+	        {.type = FRAME_BLOCK, .flow = 2, .flags = 3, .offset = 12, .block = {.start = 6, .rows = 2}},
+	        {.type = FRAME_PARITY,
+	         .flow = 2,
+	         .flags = FRAME_FLAG_FIN,
+	         .block = {.start = 6, .len = 6, .rows = 2, .row = 1},
+	         .payload_len = PARITY_SYMBOL_BYTES},
 	        {.type = FRAME_ACK, .flow = 1, .ack = {.offset = 8, .edge = 9}},
 	        {.type = FRAME_RESET, .flow = 1, .reason = RESET_ABORTED},
 	        {.type = FRAME_GONE, .flow = 1},
@@ -196,7 +223,7 @@ static void check_every_split(void)
 
 	UNIT_CASE("a stream of every type, whole") {
 		read_whole(&whole, stream, len);
-		UNIT_EQ(whole.count, 16); /* OPEN with payload counts twice: the OPEN, then DATA at offset 0 */
+		UNIT_EQ(whole.count, 19); /* OPEN with payload counts twice: the OPEN, then DATA at offset 0 */
 		UNIT_EQ(whole.events[5].frame.type, FRAME_OPEN);
 		UNIT_EQ(whole.events[5].frame.payload_len, 0);
 		UNIT_EQ(whole.events[6].frame.type, FRAME_DATA);
@@ -204,6 +231,16 @@ static void check_every_split(void)
 		UNIT_EQ(whole.events[6].frame.payload_len, 5);
 		UNIT_EQ(whole.events[6].frame.flags, FRAME_FLAG_COPY);
 		UNIT_EQ(whole.events[9].frame.flags, FRAME_FLAG_FIN);
+		/* BLOCK becomes DATA that tells its block. */
+		UNIT_EQ(whole.events[12].frame.type, FRAME_DATA);
+		UNIT_EQ(whole.events[12].frame.offset, 9);
+		UNIT_EQ(whole.events[12].frame.block.start, 6);
+		UNIT_EQ(whole.events[12].frame.block.rows, 2);
+		UNIT_EQ(whole.events[13].frame.flags, FRAME_FLAG_FIN | FRAME_FLAG_COPY);
+		UNIT_EQ(whole.events[14].frame.type, FRAME_PARITY);
+		UNIT_EQ(whole.events[14].frame.offset, 0);
+		UNIT_EQ(whole.events[14].frame.block.row, 1);
+		UNIT_EQ(whole.events[14].frame.payload_len, PARITY_SYMBOL_BYTES);
 	}
 	UNIT_CASE("the same, cut in two at every byte") {
 		for (size_t cut = 0; cut <= len; cut++) {
@@ -216,9 +253,9 @@ static void check_every_split(void)
 			compare(&one, &whole);
 		}
 	}
-	UNIT_CASE("the same, cut in three at every two bytes") {
-		for (size_t a = 0; a <= len; a += 3)
-			for (size_t b = a; b <= len; b += 5) {
+	UNIT_CASE("the same, cut in three at many places") {
+		for (size_t a = 0; a <= len; a += 7)
+			for (size_t b = a; b <= len; b += 11) {
 				memset(&one, 0, offsetof(struct sink, bytes));
 				one.used = 0;
 				one.broken = NULL;
@@ -331,8 +368,12 @@ static const struct malformed {
         {"SSH", "wrong protocol version", 8, {'S', 'S', 'H', '-', '2', '.', '0', '-'}},
         {"zeros", "wrong protocol version", 8, {0}},
         {"type 0", "unknown frame type", 8, {0x10}},
-        {"type 13", "unknown frame type", 8, {0x1d}},
+        {"type 14", "unknown frame type", 8, {0x1e}},
         {"flag 4 of DATA", "unknown flag", 8, {0x18, 4, 0, 9, 0, 0, 0, 1}},
+        {"flag 4 of BLOCK", "unknown flag", 8, {0x1c, 4, 0, 13, 0, 0, 0, 1}},
+        {"flag 2 of PARITY", "unknown flag", 8, {0x1d, 2, 0x05, 0x88, 0, 0, 0, 1}},
+        {"BLOCK without rows", "rows of parity out of range", 20, {0x1c, 0, 0, 13, 0, 0, 0, 1}},
+        {"short PARITY", "frame too short for its type", 8, {0x1d, 0, 0, 15, 0, 0, 0, 1}},
         {"flag 1 of OPEN", "unknown flag", 8, {0x16, 1, 0, 28, 0, 0, 0, 1}},
         {"flag 1 of PING", "unknown flag", 8, {0x13, 1, 0, 8}},
         {"ACK of flow 0", "flow id missing", 8, {0x19, 0, 0, 16}},
