@@ -6,8 +6,9 @@
  *
  * So what a path has under way is limited to what it delivers within its shortest RTT and a little more, once a queue
  * was seen to stay on it: while the RTT is longer than that, the bottleneck is busy, and what arrives is what it can
- * do. The limit grows again while it holds bulk back and no queue is seen. It is only needed, and only heeded, while
- * the express lane is reserved (session_run.c). A queue that others fill is not made shorter by it: one that stays all
+ * do. While it holds bulk back the limit follows the RTT, so that this stays as short as it should. It is only needed,
+ * and only heeded, while the express lane is reserved, and by young flows, whose repairs would wait in the queue, too
+ * (session_run.c). A queue that others fill is not made shorter by it: one that stays all
  * the same ends the limit for a while.
  */
 #include "session_internal.h"
@@ -18,7 +19,6 @@ enum {
 	SLACK_US = 1000,
 	BUSY_LOOKS = 3, /* RTTs in a row with a queue: it is none of a burst, and the bottleneck is busy */
 	LIMIT_MIN_BYTES = 65536,
-	GROWTH_DIVISOR = 8,       /* of the limit, added in each RTT without a queue */
 	FADING_DIVISOR = 4,       /* of what the bottleneck did too little, for each RTT with one */
 	FOREIGN_LOOKS = 24,       /* RTTs in a row with a queue although bulk was held back: it is not ours */
 	REMEMBERED_US = 10000000, /* how long a queue that was seen, or was not ours, tells anything */
@@ -50,22 +50,45 @@ static void look_at(const struct session *session, unsigned index, struct look *
 	look->rtt_us = look->under_way_bytes ? weighted / look->under_way_bytes : 0;
 }
 
+/* Enough is under way for a queue: half of what the path is known to hold. */
+static bool is_busy(const struct path *path, const struct look *look)
+{
+	return 2 * look->under_way_bytes >= path->most_Bps * look->least_rtt_us / 1000000;
+}
+
+/* What the path delivers within its shortest RTT, and a little more. */
+static uint64_t enough_bytes(const struct path *path, uint64_t least_us)
+{
+	return path->most_Bps * (least_us + least_us / SLACK_DIVISOR + SLACK_US) / 1000000;
+}
+
+/* The limit holds bulk back, and no queue is seen: half of what the RTT says is missing to that little more is added,
+ * or taken away. */
+static void tune(struct path *path, const struct look *look)
+{
+	int64_t least_us = look->least_rtt_us, rtt_us = (int64_t)look->rtt_us;
+	int64_t left_us = least_us + least_us / SLACK_DIVISOR + SLACK_US - rtt_us;
+	int64_t limit_bytes = (int64_t)path->limit_bytes + (int64_t)path->limit_bytes * left_us / (2 * least_us);
+	int64_t enough = (int64_t)enough_bytes(path, look->least_rtt_us);
+	path->limit_bytes = (uint64_t)(limit_bytes > enough ? limit_bytes : enough);
+}
+
 static void adapt(struct path *path, uint64_t now_us, const struct look *look, uint64_t rate_Bps)
 {
 	uint64_t least_us = look->least_rtt_us;
 	bool queue = look->rtt_us > least_us + least_us / QUEUE_DIVISOR + SLACK_US;
 	/* Of three looks in a row that see a queue, the bottleneck was busy between the last two, and what comes back
-	 * tells. */
+	 * tells; not in a lull, in which the stripes' smoothed RTTs still tell of a queue that was. */
 	if (rate_Bps > path->most_Bps)
 		path->most_Bps = rate_Bps;
-	else if (queue && path->queue_looks >= BUSY_LOOKS - 1)
+	else if (queue && path->queue_looks >= BUSY_LOOKS - 1 && is_busy(path, look))
 		path->most_Bps -= (path->most_Bps - rate_Bps) / FADING_DIVISOR;
 	path->queue_looks = queue ? path->queue_looks + 1 : 0;
 	if (queue && (path->limit_bytes || path->queue_looks >= BUSY_LOOKS)) {
-		path->limit_bytes = path->most_Bps * (least_us + least_us / SLACK_DIVISOR + SLACK_US) / 1000000;
+		path->limit_bytes = enough_bytes(path, least_us);
 		path->queue_us = now_us;
-	} else if (path->held_back) {
-		path->limit_bytes += path->limit_bytes / GROWTH_DIVISOR;
+	} else if (path->limit_bytes && path->held_back) {
+		tune(path, look);
 	}
 	if (path->limit_bytes && path->limit_bytes < LIMIT_MIN_BYTES)
 		path->limit_bytes = LIMIT_MIN_BYTES;
