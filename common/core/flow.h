@@ -25,12 +25,25 @@ enum {
 	LINK_BUSY,    /* it waits for the other side: looked at in each tick */
 	LINK_STARVED, /* it waits for memory for the application's bytes */
 	LINK_OWED,    /* it waits for the best path: with lost or left bytes, which hold up others, or with new ones */
+	LINK_PARITY,  /* its block is over, or will be when it pauses: rows of parity are to be sent */
+	LINK_BLOCK,   /* it receives a block */
 	FLOW_LINKS
 };
 
 struct flow_link {
 	struct flow *next, *prev;
 	bool in;
+};
+
+/* What a flow has sent with parity to follow (session_block.c). */
+struct flow_block {
+	struct page *page; /* the sums; NULL: no block has begun */
+	uint64_t start;    /* offset of its first byte */
+	uint32_t len;      /* bytes so far */
+	bool over;         /* no more will come */
+	bool fin;          /* the direction ends with it */
+	uint8_t rows_sent;
+	uint64_t due_us; /* when the rows are to be sent, unless more bytes come */
 };
 
 enum flow_state { FLOW_OPENING, FLOW_CONNECTING, FLOW_REFUSED, FLOW_OPEN, FLOW_RESETTING, FLOW_ENDED };
@@ -75,8 +88,11 @@ struct flow {
 	 * ahead. */
 	uint64_t busy_us, rate_Bps, rate_bytes, rate_us, ahead_us;
 	bool held_up; /* what is to be repeated goes before new bytes */
+	struct flow_block block;
 
-	uint32_t window_bytes;   /* wish for the ingress window, grown by measurement */
+	uint32_t window_bytes;   /* wish for the ingress window, grown by measurement: */
+	uint64_t round_us;       /* since when the application takes bytes is measured, */
+	uint64_t round_offset;   /* and from which on */
 	uint64_t promised_bytes; /* of the session's ingress memory, see session_window.c */
 	uint32_t result_stripe;  /* id of the stripe that OPEN_RESULT was sent on last; 0: none */
 	uint32_t ack_stripe;     /* and of ACK's */

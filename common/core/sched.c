@@ -55,23 +55,23 @@ static bool waits(const struct sched_choice *choice, enum sched_class class, str
  * usable at all: else a full lane would spill over. */
 static int kind_of(const struct sched_choice *choice, enum sched_class class, bool lane_reserved)
 {
-	bool may = choice->wide ? class >= SCHED_SMALL : class == SCHED_EXPRESS;
+	bool may = choice->wide ? class >= SCHED_YOUNG : class == SCHED_EXPRESS;
 	int kind = choice->express && lane_reserved && !may;
 	return kind + (choice->backup ? 2 : 0);
 }
 
 static bool has_room(const struct sched_choice *choice, enum sched_class class, bool lane_reserved)
 {
-	bool is_bulk = class < SCHED_SMALL;
-	return choice->room_bytes && !(is_bulk && lane_reserved && choice->queue_full);
+	bool limited = class == SCHED_YOUNG || (lane_reserved && class < SCHED_SMALL);
+	return choice->room_bytes && !(limited && choice->queue_full);
 }
 
 uint64_t sched_cost_us(const struct sched_choice *choice, enum sched_class class, uint32_t len_bytes)
 {
-	if (class < SCHED_SMALL)
-		return class == SCHED_YOUNG ? sched_delivery_us(choice, len_bytes) : repaired_us(choice, len_bytes);
+	if (class < SCHED_YOUNG)
+		return repaired_us(choice, len_bytes);
 	uint64_t srtt_us = choice->srtt_us ? choice->srtt_us : UNKNOWN_SRTT_US;
-	return sched_delivery_us(choice, 0) + srtt_us * choice->repair_ppm / 1000000;
+	return sched_delivery_us(choice, class == SCHED_YOUNG ? len_bytes : 0) + srtt_us * choice->repair_ppm / 1000000;
 }
 
 int sched_pick(const struct sched_choice *choices, size_t count, enum sched_class class, uint32_t len_bytes,

@@ -7,11 +7,14 @@
  * Only bulk keeps off a stripe that repairs a loss, as if that took an srtt, because its window is held down meanwhile
  * (RFC 6937): what is piled up there is missing elsewhere.
  *
- * A small frame goes where it is least likely to wait for a repair: what is under way before it on a stripe, and lost,
- * holds it up for an RTT, and nobody knows of it yet. So for small frames that chance, times the RTT, is added.
+ * A small frame, or one of a young flow, goes where it is least likely to wait for a repair: what is under way before
+ * it on a stripe, and lost, holds it up for an RTT, and nobody knows of it yet. So for these that chance, times the
+ * RTT, is added; it also spreads a young flow over all stripes, so that none of them holds up more than parity can
+ * stand for.
  *
  * While small flows are about, bulk keeps off the express stripes; on a path that is not wide all keep off them but
- * frames that are all that there is to say just now (doc/architecture.md, "the express lane").
+ * frames that are all that there is to say just now (doc/architecture.md, "the express lane"). Bulk then, and young
+ * flows always, take no room on a path that has enough under way (session_queue.c).
  */
 #ifndef PAIR_CORE_SCHED_H
 #define PAIR_CORE_SCHED_H
@@ -35,7 +38,8 @@ struct sched_choice {
 	bool backup;
 	bool in_recovery;
 	bool held_up;    /* what it was given before is late: more would wait behind that */
-	bool queue_full; /* its path has enough under way: takes no bulk while the lane is reserved */
+	bool queue_full; /* its path has enough under way: takes no young flows, and no bulk while the lane is reserved
+	                  */
 	uint32_t srtt_us;
 	uint64_t path_us;       /* within what time its path, as measured over all its stripes, delivers */
 	uint64_t rate_Bps;      /* 0: not known */
@@ -61,7 +65,7 @@ uint64_t sched_later_us(const struct sched_choice *choices, size_t count, size_t
 uint64_t sched_delivery_us(const struct sched_choice *choice, uint32_t len_bytes);
 
 /* What sched_pick finds the least of: that time; for bulk with the srtt of a repair; for small frames, which take none
- * themselves, with what a repair would add times its chance. */
+ * themselves, and young flows with what a repair would add times its chance. */
 uint64_t sched_cost_us(const struct sched_choice *choice, enum sched_class class, uint32_t len_bytes);
 
 #endif

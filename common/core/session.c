@@ -44,6 +44,8 @@ static void free_flow(struct flow *flow)
 	session_unlink(flow, LINK_BUSY);
 	session_unlink(flow, LINK_STARVED);
 	session_unlink(flow, LINK_OWED);
+	block_drop(flow);
+	session_unlink(flow, LINK_BLOCK);
 	window_release(flow);
 	egress_fini(&flow->egress);
 	ingress_fini(&flow->ingress);

@@ -98,6 +98,7 @@ struct session_stats {
 	/* Frames that went out again, as in struct stripe_traffic, and those that no budget allowed. */
 	uint64_t copied_bytes, repeated_bytes, reinjected_bytes, refused_bytes;
 	uint64_t duplicate_bytes;             /* payload that came again */
+	uint64_t recovered_bytes;             /* payload that parity stood for */
 	uint64_t dropped_bytes;               /* payload too scattered to be kept account of: it comes again */
 	uint64_t egress_pages, ingress_pages; /* in use now, PAGE_BYTES each */
 	uint64_t account_bytes;               /* records and ranges now; at most an eighth of the memory, and a little

@@ -156,6 +156,8 @@ void flow_finish(struct flow *flow, enum reset_reason reason)
 	session_unlink(flow, LINK_BUSY);
 	session_unlink(flow, LINK_STARVED);
 	session_unlink(flow, LINK_OWED);
+	block_drop(flow);
+	session_unlink(flow, LINK_BLOCK);
 	session_drop_control(flow, 0xff);
 	window_release(flow);
 	egress_fini(&flow->egress);
@@ -181,6 +183,8 @@ static void carry_nothing(struct flow *flow, enum flow_state state)
 {
 	flow_leave_turn(flow);
 	session_unlink(flow, LINK_OWED);
+	block_drop(flow);
+	session_unlink(flow, LINK_BLOCK);
 	session_drop_control(flow, 0xff);
 	window_release(flow);
 	egress_fini(&flow->egress);

@@ -13,35 +13,67 @@ static int refuse(struct stripe *stripe, const char *why)
 
 /* --- Flow frames --------------------------------------------------------------------------------------------------*/
 
-/* A piece of DATA; payload NULL: its bytes are in place. */
-static void take_data(struct flow *flow, const struct frame *f)
+/* What came could not be put in. */
+static void take_error(struct flow *flow, int err, uint32_t len)
 {
-	struct session *session = flow->session;
-	bool fin = f->flags & FRAME_FLAG_FIN;
-	int err = f->payload || !f->payload_len
-	                  ? ingress_put(&flow->ingress, f->offset, f->payload, f->payload_len, fin)
-	                  : ingress_placed(&flow->ingress, f->offset, f->payload_len, fin);
-	if (err == -EPROTO) {
+	if (err == -EPROTO)
 		flow_break(flow, RESET_PROTOCOL, "data beyond the window or the end, or too scattered");
-		return;
-	}
-	if (err == -ENOBUFS) {
-		session->stats.dropped_bytes += f->payload_len;
-		return;
-	}
-	if (err < 0) {
+	else if (err == -ENOBUFS)
+		flow->session->stats.dropped_bytes += len;
+	else
 		flow_break(flow, RESET_ABORTED, "out of memory for received data");
-		return;
-	}
-	if (!err) {
-		session->stats.duplicate_bytes += f->payload_len;
-		if (!(f->flags & FRAME_FLAG_COPY) && (f->payload_len || f->flags & FRAME_FLAG_FIN))
-			window_ack_later(flow); /* the sender does not know that it is here */
-		return;
-	}
+}
+
+/* Something new has arrived. */
+static void take_new(struct flow *flow)
+{
 	if (ingress_readable(&flow->ingress) || flow_at_end(flow))
 		session_add_event(flow, FLOW_EVENT_READABLE);
 	window_update(flow);
+}
+
+/* Whether what is still missing of the flow's block can be worked out now. */
+static void recover(struct flow *flow)
+{
+	int len = ingress_recover(&flow->ingress);
+	if (len < 0) {
+		take_error(flow, len, 0);
+		return;
+	}
+	if (len > 0) {
+		flow->session->stats.recovered_bytes += (uint64_t)len;
+		take_new(flow);
+	}
+	if (!flow->ingress.block)
+		session_unlink(flow, LINK_BLOCK);
+}
+
+/* Sent on purpose although it may be here already: its sender wants no answer. */
+static bool is_planned(const struct frame *f)
+{
+	return f->flags & FRAME_FLAG_COPY || f->block.rows;
+}
+
+/* A piece of DATA; payload NULL: its bytes are in place. */
+static void take_data(struct flow *flow, const struct frame *f)
+{
+	bool fin = f->flags & FRAME_FLAG_FIN;
+	block_expect(flow, f);
+	int err = f->payload || !f->payload_len
+	                  ? ingress_put(&flow->ingress, f->offset, f->payload, f->payload_len, fin)
+	                  : ingress_placed(&flow->ingress, f->offset, f->payload_len, fin);
+	if (err < 0) {
+		take_error(flow, err, f->payload_len);
+		return;
+	}
+	if (!err) {
+		flow->session->stats.duplicate_bytes += f->payload_len;
+		if (!is_planned(f) && (f->payload_len || fin))
+			window_ack_later(flow); /* the sender does not know that it is here */
+		return;
+	}
+	take_new(flow);
+	recover(flow);
 }
 
 /* An acknowledgement may let go: new bytes from the application, the next turn, the end. */
@@ -93,8 +125,32 @@ static int in_data(struct stripe *stripe, const struct frame *f)
 	if (!session_has_seen(session, f->flow))
 		return refuse(stripe, "DATA for a flow that was never opened");
 	session->stats.duplicate_bytes += f->payload_len;
-	if (!(f->flags & FRAME_FLAG_COPY))
+	if (!is_planned(f))
 		reply_gone(session, f->flow);
+	return 0;
+}
+
+/* A piece of a row. */
+static int in_parity(struct stripe *stripe, const struct frame *f)
+{
+	struct session *session = stripe->session;
+	struct flow *flow = session_find_flow(session, f->flow);
+	if (!flow)
+		return session_has_seen(session, f->flow) ? 0
+		                                          : refuse(stripe, "PARITY for a flow that was never opened");
+	if (flow->state != FLOW_OPEN && flow->state != FLOW_CONNECTING)
+		return 0;
+	int err = ingress_put_parity(&flow->ingress, f->block.start, f->block.len, f->block.row, f->offset, f->payload,
+	                             f->payload_len);
+	if (!err && f->flags & FRAME_FLAG_FIN)
+		err = ingress_put(&flow->ingress, f->block.start + f->block.len, NULL, 0, true);
+	if (err < 0) {
+		take_error(flow, err, 0);
+		return 0;
+	}
+	if (err)
+		take_new(flow);
+	recover(flow);
 	return 0;
 }
 
@@ -255,7 +311,10 @@ static int in_frame(struct stripe *stripe, const struct frame *f)
 	case FRAME_OPEN_RESULT:
 		return in_open_result(stripe, f);
 	case FRAME_DATA:
+	case FRAME_BLOCK: /* as DATA, from the reader */
 		return in_data(stripe, f);
+	case FRAME_PARITY:
+		return in_parity(stripe, f);
 	case FRAME_ACK:
 		return in_ack(stripe, f);
 	case FRAME_RESET:

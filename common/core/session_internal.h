@@ -13,6 +13,7 @@
  *   session_time.c    liveness, stale stripes, timeouts
  *   session_delivery.c  how long paths take to deliver
  *   session_late.c    what of a flow is late, and goes again
+ *   session_block.c   young flows' bytes with parity behind them
  *   session_rest.c    stripes rest, so that BBR need not probe
  *   session_stats.c   figures for statistics
  */
@@ -24,7 +25,7 @@
 #include "session.h"
 
 enum {
-	EXPRESS_BYTES = 65536,       /* a flow is small until it sent so much without a pause */
+	EXPRESS_BYTES = 16384,       /* a flow is small until it sent so much without a pause */
 	LITTLE_BYTES = 1024,         /* or as long as no more than that is under way */
 	YOUNG_BYTES = 524288,        /* what a flow sends since a pause while it counts as young: done in a turn, */
 	YOUNG_FLOWS_MAX = 16,        /* while no more are busy, */
@@ -157,7 +158,9 @@ struct session {
 	 * for all others, and until when for itself, because of those before it. */
 	uint32_t lane_flow;
 	uint64_t lane_until_us, lane_others_until_us;
+	uint64_t longest_rtt_us;       /* of all stripes that work, smoothed */
 	uint64_t most_Bps;             /* of all paths: the most that arrived in an RTT of late */
+	uint32_t blocks;               /* flows that have one with parity begun */
 	uint64_t held_back_us;         /* some path's limit holds bulk back since then; 0: none does */
 	uint64_t loss_sent, loss_lost; /* segments, recent: decayed by halves */
 
@@ -244,6 +247,14 @@ bool delivery_full(const struct stripe *stripe);
 void rest_learn(struct stripe *stripe, const struct stripe_info *info);
 /* Which stripes begin to rest, and which end it, with output; at each tick. */
 void rests_look(struct session *session);
+
+/* --- session_block.c */
+/* What the flow has sent of its block gets no parity. */
+void block_drop(struct flow *flow);
+/* A piece of the flow has come, which may be of a block: before it is put into the ingress. */
+void block_expect(struct flow *flow, const struct frame *f);
+/* The block that the flow receives is no longer kept account of. */
+void block_forget(struct flow *flow);
 
 /* --- session_late.c */
 /* What a tick has found out of all stripes together. */

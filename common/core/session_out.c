@@ -23,7 +23,9 @@ enum {
 bool output_is_express(unsigned index, unsigned stripes)
 {
 	/* With few stripes a lane would cost too much of the path. */
-	unsigned lane = stripes < 4 ? 0 : output_is_wide(stripes) ? stripes - BULK_STRIPES : 2;
+	unsigned lane = stripes < 4 ? 0 : 2;
+	if (output_is_wide(stripes))
+		lane = stripes < 2 * BULK_STRIPES ? stripes - BULK_STRIPES : stripes / 2;
 	return index < lane;
 }
 
@@ -77,11 +79,33 @@ void session_stripe_info(struct stripe *stripe, const struct stripe_info *info, 
 		session_set_stripe_state(stripe, STRIPE_UP);
 }
 
+/* A frame is in: what that changes. */
+static void note_put(struct run *run, int index, enum sending sending, uint32_t len)
+{
+	struct stripe *stripe = run->stripes[index];
+	run->session->moving = true;
+	run->load_bytes[stripe->path] += len;
+	stripe->room_bytes -= stripe->room_bytes < len ? stripe->room_bytes : len;
+	run_account(run, (size_t)index, sending, len);
+	run->session->paths[stripe->path].under_way_bytes += len;
+	run_look_at(run, (size_t)index);
+	delivery_time(stripe);
+}
+
+void run_put_page(struct run *run, int index, const struct frame *f, struct page *page, const uint8_t *bytes)
+{
+	uint8_t head[FRAME_HEAD_MAX];
+	uint32_t head_len = frame_encode_head(head, f);
+	stripe_output_head(run->stripes[index], head, head_len);
+	stripe_output_slice(run->stripes[index], page, bytes, f->payload_len);
+	note_put(run, index, SENDING_COPY, head_len + f->payload_len);
+}
+
 void run_put_frame(struct run *run, int index, const struct flow *flow, const struct frame *f, enum sending sending,
                    struct egress_record *record)
 {
 	struct stripe *stripe = run->stripes[index];
-	uint64_t offset = f->type == FRAME_DATA ? f->offset : 0;
+	uint64_t offset = f->type == FRAME_OPEN ? 0 : f->offset;
 	uint8_t head[FRAME_HEAD_MAX];
 	uint32_t head_len = frame_encode_head(head, f);
 	if (record && sending != SENDING_COPY)
@@ -94,14 +118,7 @@ void run_put_frame(struct run *run, int index, const struct flow *flow, const st
 		stripe_output_slice(stripe, page, start, (uint32_t)len);
 		done += (uint32_t)len;
 	}
-	run->session->moving = true;
-	uint32_t total = head_len + f->payload_len;
-	run->load_bytes[stripe->path] += total;
-	stripe->room_bytes -= stripe->room_bytes < total ? stripe->room_bytes : total;
-	run_account(run, (size_t)index, sending, total);
-	run->session->paths[stripe->path].under_way_bytes += total;
-	run_look_at(run, (size_t)index);
-	delivery_time(stripe);
+	note_put(run, index, sending, head_len + f->payload_len);
 	if (record && sending == SENDING_COPY)
 		record->copy_position = stripe_position(stripe);
 	else if (record)
@@ -147,13 +164,16 @@ void run_put_data(struct run *run, int index, const struct flow *flow, const str
                   enum sending sending)
 {
 	uint8_t flags = sending == SENDING_COPY ? FRAME_FLAG_COPY : 0;
-	run_put_frame(run, index, flow,
-	              &(struct frame){.type = FRAME_DATA,
-	                              .flags = (uint8_t)(flags | (piece->fin ? FRAME_FLAG_FIN : 0)),
-	                              .flow = flow->id,
-	                              .offset = piece->offset,
-	                              .payload_len = piece->len},
-	              sending, piece->record);
+	struct frame f = {.type = FRAME_DATA,
+	                  .flags = (uint8_t)(flags | (piece->fin ? FRAME_FLAG_FIN : 0)),
+	                  .flow = flow->id,
+	                  .offset = piece->offset,
+	                  .payload_len = piece->len};
+	if (piece->len && block_covers(flow, piece->offset)) {
+		f.type = FRAME_BLOCK;
+		f.block = block_of(flow);
+	}
+	run_put_frame(run, index, flow, &f, sending, piece->record);
 }
 
 /* For a piece that is sent again: not where it was before. When it may have arrived there all the same, paths with a
@@ -249,9 +269,11 @@ static void put_copies(struct run *run, const struct flow *flow, enum sched_clas
 {
 	int copies[COPIES_MAX];
 	unsigned count;
-	uint32_t len = FRAME_DATA_HEAD_BYTES + piece->len;
+	uint32_t len = FRAME_BLOCK_HEAD_BYTES + piece->len;
 	if (class == SCHED_EXPRESS) {
 		count = run_pick_copies(run, flow, class, len, first, copies);
+	} else if (block_covers(flow, piece->offset)) {
+		return;
 	} else {
 		copies[0] = run_pick_idle_copy(run, flow, len, first);
 		count = copies[0] >= 0;
@@ -283,9 +305,9 @@ static enum outcome put_piece(struct run *run, struct flow *flow, enum sched_cla
 	uint32_t max_len = frame_size(run, index, piece->offset);
 	if (class != SCHED_BULK)
 		max_len = flow->express_bytes < RUN_FRAME_MIN ? (uint32_t)flow->express_bytes : RUN_FRAME_MIN;
-	bool again = piece->record && piece->record->sent_us;
-	if (!piece->record)
-		egress_next_new(&flow->egress, max_len, piece);
+	bool first = !piece->record, again = piece->record && piece->record->sent_us;
+	if (first)
+		egress_next_new(&flow->egress, block_limit(run, flow, max_len), piece);
 	if (egress_sent(&flow->egress, piece, run->stripes[index]->id, session->now_us))
 		return OUTCOME_STUCK;
 	run_put_data(run, index, flow, piece, again ? SENDING_AGAIN : SENDING_NEW);
@@ -300,6 +322,8 @@ static enum outcome put_piece(struct run *run, struct flow *flow, enum sched_cla
 		flow->express_bytes -= (int32_t)piece->len;
 		put_copies(run, flow, class, index, piece);
 	}
+	if (first)
+		block_sent(flow, piece);
 	flow->turn_bytes -= (int32_t)piece->len;
 	return OUTCOME_SENT;
 }
@@ -373,7 +397,8 @@ static void send_turns(struct run *run, uint8_t which, enum sched_class class)
 bool output_waits(const struct session *session)
 {
 	return session->control_first || session->reply_count || session->turns[TURN_EXPRESS].first ||
-	       session->turns[TURN_BULK].first || session->turns[TURN_REPEAT].first;
+	       session->turns[TURN_BULK].first || session->turns[TURN_REPEAT].first ||
+	       session->linked[LINK_PARITY].first;
 }
 
 static bool stripe_waits(const struct session *session)
@@ -393,6 +418,7 @@ void output_run(struct session *session)
 		limit_frames(&run);
 		run_send_control(&run);
 		send_turns(&run, TURN_EXPRESS, SCHED_EXPRESS);
+		blocks_send(&run);
 		send_owed(&run);
 		send_turns(&run, TURN_BULK, SCHED_BULK);
 		run_repeats(&run);

@@ -39,8 +39,7 @@ void run_account(const struct run *run, size_t index, enum sending sending, uint
 	}
 }
 
-/* The stripe's path has capacity that new data leaves idle. */
-static bool is_idle(const struct run *run, int index)
+bool run_is_idle(const struct run *run, int index)
 {
 	return queue_has_idle(path_of(run, (size_t)index), run->load_bytes[run->stripes[index]->path]);
 }
@@ -67,10 +66,10 @@ int run_pick_second(struct run *run, const struct flow *flow, enum sched_class c
 	return index;
 }
 
-static void count_refused(struct session *session, struct path *path, uint32_t len)
+void run_count_refused(const struct run *run, struct path *path, uint32_t len)
 {
 	path->refused_bytes += len;
-	session->stats.refused_bytes += len;
+	run->session->stats.refused_bytes += len;
 }
 
 /* As run_pick_second, but on another path; on a backup path only if the first is one, too. */
@@ -124,7 +123,7 @@ unsigned run_pick_copies(struct run *run, const struct flow *flow, enum sched_cl
 		struct path *refused;
 		int index = pick_copy(run, flow, class, len * (count + 1), first, &refused);
 		if (refused)
-			count_refused(run->session, refused, len);
+			run_count_refused(run, refused, len);
 		if (index < 0)
 			break;
 		ppm = ppm * run->choices[index].repair_ppm / 1000000;
@@ -142,13 +141,13 @@ int run_pick_idle_copy(struct run *run, const struct flow *flow, uint32_t len, i
 	struct path *refused;
 	int index = pick_copy(run, flow, SCHED_SMALL, len, first, &refused);
 	if (refused)
-		count_refused(run->session, refused, len);
-	if (index < 0 || !is_idle(run, index))
+		run_count_refused(run, refused, len);
+	if (index < 0 || !run_is_idle(run, index))
 		return -1;
 	/* Half of the budget is kept for what is more urgent. */
 	if (may_repeat(run, (size_t)index, len + BUDGET_BURST_BYTES / 2))
 		return index;
-	count_refused(run->session, path_of(run, (size_t)index), len);
+	run_count_refused(run, path_of(run, (size_t)index), len);
 	return -1;
 }
 
@@ -172,7 +171,7 @@ bool run_repeat(struct run *run, struct flow *flow)
 	bool last_bytes = e->sent - e->acked <= EXPRESS_BYTES;
 	uint32_t len = FRAME_DATA_HEAD_BYTES + piece.len;
 	int before = run_index_of(run, piece.avoid_stripe);
-	uint64_t few_bytes = before >= 0 && is_idle(run, before) ? MORE_BYTES : FEW_BYTES;
+	uint64_t few_bytes = before >= 0 && run_is_idle(run, before) ? MORE_BYTES : FEW_BYTES;
 	int copy = run_index_of(run, piece.record->copy_stripe);
 	enum sched_class class = e->sent - e->acked <= few_bytes ? SCHED_EXPRESS
 	                         : last_bytes                    ? SCHED_SMALL
@@ -182,7 +181,7 @@ bool run_repeat(struct run *run, struct flow *flow)
 	run_take(run, copy, false);
 	if (refused && !piece.record->refused) {
 		piece.record->refused = true;
-		count_refused(run->session, refused, len);
+		run_count_refused(run, refused, len);
 	}
 	if (index < 0 && refused && !another_may(run, refused, len, before)) {
 		egress_drop_repeat(e, piece.record);

@@ -154,7 +154,7 @@ int run_pick(struct run *run, const struct flow *flow, enum sched_class class, u
 	if (flow && flow->state == FLOW_OPENING)
 		return pick_pinned(run, flow, not_index);
 	bool reserved = flow ? lane_reserved(session, flow) : session->now_us < session->lane_until_us;
-	bool limited = reserved && class < SCHED_SMALL;
+	bool limited = class == SCHED_YOUNG || (reserved && class < SCHED_SMALL);
 	if (limited)
 		see_queues(run);
 	int index = sched_pick(run->choices, run->count, class, len, reserved, not_index);

@@ -61,13 +61,35 @@ void run_put_frame(struct run *run, int index, const struct flow *flow, const st
 void run_put_data(struct run *run, int index, const struct flow *flow, const struct egress_piece *piece,
                   enum sending sending);
 
+/* Puts a frame whose payload, f->payload_len bytes, is at `bytes` in `page`: a copy, as the budget has it. */
+void run_put_page(struct run *run, int index, const struct frame *f, struct page *page, const uint8_t *bytes);
+
+/* --- session_block.c */
+/* How long the flow's next new piece, at egress.sent, may be: within a symbol if it belongs to a block, which may begin
+ * here. */
+uint32_t block_limit(const struct run *run, struct flow *flow, uint32_t max_len);
+/* Whether a piece at `offset` is the next of the flow's block. */
+bool block_covers(const struct flow *flow, uint64_t offset);
+/* For the frames of such pieces. */
+struct frame_block block_of(const struct flow *flow);
+/* The piece, which block_limit was asked about, was sent. */
+void block_sent(struct flow *flow, const struct egress_piece *piece);
+/* The flow's block is over: sends the rest of its parity. False: no stripe takes more now. */
+bool block_send(struct run *run, struct flow *flow);
+/* The same for all flows whose block is over. */
+void blocks_send(struct run *run);
+
 /* --- session_repeat.c */
+/* The stripe's path has capacity that new data leaves idle. */
+bool run_is_idle(const struct run *run, int index);
 /* `len` bytes of a frame were put on the stripe: into statistics and the budget. */
 void run_account(const struct run *run, size_t index, enum sending sending, uint32_t len);
 /* As run_pick, for a frame of `len` bytes that travels on `first` already; its path's budget allows it. *refused gets
  * the path that would carry it but for its budget, or NULL. */
 int run_pick_second(struct run *run, const struct flow *flow, enum sched_class class, uint32_t len, int first,
                     struct path **refused);
+/* The path had no budget for a frame of `len` bytes: into statistics. */
+void run_count_refused(const struct run *run, struct path *path, uint32_t len);
 /* For copies of a small frame: as many as it takes to make it unlikely that all of them wait for a repair. Returns how
  * many; 0 also when copies are not worth it. */
 unsigned run_pick_copies(struct run *run, const struct flow *flow, enum sched_class class, uint32_t len, int first,

@@ -195,6 +195,7 @@ void time_run(struct session *session)
 		if (path->stripes_up && session->now_us - path->pinged_us >= ping_interval_us(session, path))
 			ping_path(session, i);
 	}
+	session->longest_rtt_us = max_srtt_us(session);
 	delivery_look(session);
 	queues_look(session);
 	session->tick_us = session->now_us + TICK_US;

@@ -133,6 +133,23 @@ static void ack_now(struct flow *flow)
 	session_add_control(flow, FLOW_CONTROL_ACK);
 }
 
+/* The window is, or will be, what limits the sender: it has come past the middle, or the application took half of it
+ * within a round trip (dynamic right-sizing, Fisk and Feng, LACSI 2001). */
+static bool is_narrow(struct flow *flow)
+{
+	const struct ingress *in = &flow->ingress;
+	const struct session *session = flow->session;
+	uint64_t took_us = session->now_us - flow->round_us, rtt_us = session->longest_rtt_us;
+	uint64_t taken_bytes = in->delivered - flow->round_offset;
+	bool round_over = rtt_us && took_us >= rtt_us;
+	if (round_over) {
+		flow->round_us = session->now_us;
+		flow->round_offset = in->delivered;
+	}
+	return in->highest + flow->window_bytes / 2 > in->edge ||
+	       (round_over && taken_bytes * rtt_us / took_us > flow->window_bytes / 2);
+}
+
 void window_update(struct flow *flow)
 {
 	struct ingress *in = &flow->ingress;
@@ -140,7 +157,7 @@ void window_update(struct flow *flow)
 	uint64_t max_bytes = flow->session->config.limits.flow_window_bytes;
 	bool moved = false;
 
-	if (app_keeps_up && in->highest + flow->window_bytes / 2 > in->edge && flow->window_bytes < max_bytes) {
+	if (app_keeps_up && flow->window_bytes < max_bytes && is_narrow(flow)) {
 		uint64_t doubled = 2 * (uint64_t)flow->window_bytes;
 		flow->window_bytes = (uint32_t)(doubled < max_bytes ? doubled : max_bytes);
 	}

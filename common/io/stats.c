@@ -74,13 +74,14 @@ void stats_log(const struct session *session, const uint8_t id[FRAME_ID_BYTES], 
 	log_event(LOG_LEVEL_INFO, "stats",
 	          "session=%s flows=%u stripes_up=%u bytes_in=%" PRIu64 " bytes_out=%" PRIu64 " copied_bytes=%" PRIu64
 	          " repeated_bytes=%" PRIu64 " refused_bytes=%" PRIu64 " reinjected_bytes=%" PRIu64
-	          " duplicate_bytes=%" PRIu64 " dropped_bytes=%" PRIu64 " egress_pages=%" PRIu64
-	          " ingress_pages=%" PRIu64 " account_bytes=%" PRIu64 " promised_bytes=%" PRIu64
-	          " flows_opened=%" PRIu64 " flows_ended=%" PRIu64 " flows_reset=%" PRIu64 " apps=%u files=%u",
+	          " duplicate_bytes=%" PRIu64 " recovered_bytes=%" PRIu64 " dropped_bytes=%" PRIu64
+	          " egress_pages=%" PRIu64 " ingress_pages=%" PRIu64 " account_bytes=%" PRIu64
+	          " promised_bytes=%" PRIu64 " flows_opened=%" PRIu64 " flows_ended=%" PRIu64 " flows_reset=%" PRIu64
+	          " apps=%u files=%u",
 	          text, st.flows, st.stripes_up, st.bytes_in, st.bytes_out, st.copied_bytes, st.repeated_bytes,
-	          st.refused_bytes, st.reinjected_bytes, st.duplicate_bytes, st.dropped_bytes, st.egress_pages,
-	          st.ingress_pages, st.account_bytes, st.promised_bytes, st.flows_opened, st.flows_ended,
-	          st.flows_reset, apps, stats_count_files());
+	          st.refused_bytes, st.reinjected_bytes, st.duplicate_bytes, st.recovered_bytes, st.dropped_bytes,
+	          st.egress_pages, st.ingress_pages, st.account_bytes, st.promised_bytes, st.flows_opened,
+	          st.flows_ended, st.flows_reset, apps, stats_count_files());
 	for (unsigned i = 0; i < SESSION_PATHS_MAX; i++) {
 		struct session_path_stats path;
 		if (session_get_path_stats(session, i, &path))

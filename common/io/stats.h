@@ -2,8 +2,8 @@
  * event=stats_stripe for each stripe. Tests read them; tx_proxy(8) explains them.
  *
  *   event=stats session=HEX flows= stripes_up= bytes_in= bytes_out= copied_bytes= repeated_bytes= refused_bytes=
- *       reinjected_bytes= duplicate_bytes= dropped_bytes= egress_pages= ingress_pages= account_bytes= promised_bytes=
- *       flows_opened= flows_ended= flows_reset= apps= files=
+ *       reinjected_bytes= duplicate_bytes= recovered_bytes= dropped_bytes= egress_pages= ingress_pages= account_bytes=
+ *       promised_bytes= flows_opened= flows_ended= flows_reset= apps= files=
  *   event=stats_path session=HEX path=NAME state=up|stale|down backup= stripes_up= stripes_stale= srtt_us= rate_Bps=
  *       bytes_in= bytes_out= reinject_percent= copied_bytes= repeated_bytes= refused_bytes= reinjected_bytes=
  *   event=stats_stripe session=HEX path=NAME stripe=N state= tls= srtt_us= rate_Bps= cwnd_bytes= in_flight_bytes=

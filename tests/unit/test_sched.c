@@ -272,6 +272,9 @@ static void check_delivery(void)
 		choice.in_recovery = true;
 		UNIT_EQ(sched_delivery_us(&choice, MEBI), 2025000);
 		UNIT_EQ(sched_cost_us(&choice, SCHED_YOUNG, MEBI), 2025000);
+		choice.repair_ppm = 500000;
+		UNIT_EQ(sched_cost_us(&choice, SCHED_YOUNG, MEBI), 2050000);
+		UNIT_EQ(sched_cost_us(&choice, SCHED_SMALL, MEBI), 1050000);
 		UNIT_EQ(sched_cost_us(&choice, SCHED_BULK, MEBI), 2075000);
 		UNIT_EQ(sched_due_us(&choice, MEBI), 2075000);
 		choice = (struct sched_choice){.rate_Bps = 1, .backlog_bytes = UINT32_MAX};
@@ -299,14 +302,15 @@ static struct sched_choice random_choice(uint64_t *seed)
 
 static bool has_room(const struct sched_choice *choice, enum sched_class class, bool reserved)
 {
-	return choice->room_bytes && !(class < SCHED_SMALL && reserved && choice->queue_full);
+	bool limited = class == SCHED_YOUNG || (class < SCHED_SMALL && reserved);
+	return choice->room_bytes && !(limited && choice->queue_full);
 }
 
 static bool keeps_off(const struct sched_choice *choice, enum sched_class class, bool reserved)
 {
 	if (!choice->express || class == SCHED_EXPRESS)
 		return false;
-	if (class == SCHED_SMALL)
+	if (class >= SCHED_YOUNG)
 		return reserved && !choice->wide;
 	return reserved;
 }

@@ -1,0 +1,179 @@
+/* Blocks with parity: where segments are lost, what a young flow says goes with a few rows of parity (parity.h) behind
+ * it, so that the last bytes need not wait for the kernel's repairs on each of the stripes that carry them: of those
+ * that are held up as many may be missing as rows have come. The rows are second sendings, within the budgets of the
+ * paths (budget.h).
+ *
+ * A block ends where the flow's bytes end, or it pauses, or is no longer young, or the block is full.
+ */
+#include "session_run.h"
+
+#include <errno.h>
+#include <string.h>
+
+enum {
+	ROWS = 11,          /* of parity over a long block, */
+	ROWS_MIN = 4,       /* a short one, */
+	ROW_SYMBOLS = 30,   /* and one more for so many symbols */
+	BUSY_SYMBOLS = 8,   /* but no more than one for so many while others want the room */
+	SYMBOLS_MIN = 3,    /* less is copied (session_repeat.c) */
+	STRIPES_MIN = 8,    /* with fewer, one stripe holds up more than the rows can stand for */
+	SENDERS_MAX = 32,   /* flows with a block at a time, each with a page */
+	RECEIVERS_MAX = 64, /* whose blocks are kept account of */
+	PAUSE_US = 2000     /* without new bytes: the block ends */
+};
+
+/* --- Sending ------------------------------------------------------------------------------------------------------*/
+
+void block_drop(struct flow *flow)
+{
+	struct flow_block *block = &flow->block;
+	session_unlink(flow, LINK_PARITY);
+	if (!block->page)
+		return;
+	page_unref(&flow->session->egress_pool, block->page);
+	block->page = NULL;
+	flow->session->blocks--;
+}
+
+static bool may_begin(const struct run *run, const struct flow *flow)
+{
+	return flow->state == FLOW_OPEN && flow->young_bytes > 0 && run_loses(run) && run->count >= STRIPES_MIN &&
+	       run->session->blocks < SENDERS_MAX;
+}
+
+static void begin(struct flow *flow)
+{
+	struct page *page = page_new(&flow->session->egress_pool);
+	if (!page)
+		return;
+	memset(page->bytes, 0, ROWS * PARITY_SYMBOL_BYTES);
+	flow->block = (struct flow_block){.page = page, .start = flow->egress.sent};
+	flow->session->blocks++;
+}
+
+uint32_t block_limit(const struct run *run, struct flow *flow, uint32_t max_len)
+{
+	struct flow_block *block = &flow->block;
+	/* What was left for other paths comes later: the sums would wait for it. */
+	if (block->page && !block->over && flow->egress.sent != block->start + block->len)
+		block_drop(flow);
+	if (!block->page && egress_sendable(&flow->egress) && may_begin(run, flow))
+		begin(flow);
+	if (!block->page || block->over)
+		return max_len;
+	uint32_t left = PARITY_SYMBOL_BYTES - block->len % PARITY_SYMBOL_BYTES;
+	return left < max_len ? left : max_len;
+}
+
+bool block_covers(const struct flow *flow, uint64_t offset)
+{
+	const struct flow_block *block = &flow->block;
+	return block->page && !block->over && offset == block->start + block->len;
+}
+
+static uint8_t rows_for(uint32_t len_bytes)
+{
+	uint32_t symbols = parity_symbols(len_bytes), rows = ROWS_MIN + symbols / ROW_SYMBOLS;
+	if (symbols < SYMBOLS_MIN)
+		return 0;
+	return rows < ROWS ? (uint8_t)rows : ROWS;
+}
+
+void block_sent(struct flow *flow, const struct egress_piece *piece)
+{
+	struct session *session = flow->session;
+	struct flow_block *block = &flow->block;
+	if (!block->page || block->over)
+		return;
+	for (uint32_t done = 0; done < piece->len;) {
+		size_t len = piece->len - done;
+		const uint8_t *bytes = page_store_at(&flow->egress.store, piece->offset + done, &len, NULL);
+		parity_add(block->page->bytes, ROWS, block->len, bytes, len);
+		block->len += (uint32_t)len;
+		done += (uint32_t)len;
+	}
+	block->fin = piece->fin;
+	block->over = block->fin || block->len == PARITY_BLOCK_MAX_BYTES || flow->young_bytes <= 0;
+	block->due_us = session->now_us;
+	if (block->over || !egress_has_next(&flow->egress))
+		session_link(flow, LINK_PARITY);
+	if (block->over)
+		return;
+	block->due_us += PAUSE_US;
+	if (block->due_us < session->tick_us)
+		session->tick_us = block->due_us;
+}
+
+/* The next row. False: no stripe takes it now. */
+static bool send_row(struct run *run, struct flow *flow)
+{
+	struct flow_block *block = &flow->block;
+	struct path *refused;
+	struct frame f = {.type = FRAME_PARITY,
+	                  .flags = block->fin ? FRAME_FLAG_FIN : 0,
+	                  .flow = flow->id,
+	                  .block = {.start = block->start, .len = block->len, .rows = ROWS, .row = block->rows_sent},
+	                  .payload_len = PARITY_SYMBOL_BYTES};
+	int index =
+	        run_pick_second(run, flow, SCHED_SMALL, FRAME_PARITY_HEAD_BYTES + PARITY_SYMBOL_BYTES, -1, &refused);
+	if (index < 0 && !refused)
+		return false;
+	if (refused)
+		run_count_refused(run, refused, FRAME_PARITY_HEAD_BYTES + PARITY_SYMBOL_BYTES);
+	bool dear = block->rows_sent >= parity_symbols(block->len) / BUSY_SYMBOLS;
+	if (index < 0 || (dear && !run_is_idle(run, index))) {
+		block->rows_sent = ROWS;
+		return true;
+	}
+	run_put_page(run, index, &f, block->page, block->page->bytes + block->rows_sent * PARITY_SYMBOL_BYTES);
+	block->rows_sent++;
+	return true;
+}
+
+bool block_send(struct run *run, struct flow *flow)
+{
+	struct flow_block *block = &flow->block;
+	block->over = true;
+	while (block->rows_sent < rows_for(block->len))
+		if (!send_row(run, flow))
+			return false;
+	block_drop(flow);
+	return true;
+}
+
+void blocks_send(struct run *run)
+{
+	struct flow *next;
+	for (struct flow *flow = run->session->linked[LINK_PARITY].first; flow; flow = next) {
+		next = flow->links[LINK_PARITY].next;
+		bool waits = !flow->block.over && egress_has_next(&flow->egress);
+		if (waits)
+			session_unlink(flow, LINK_PARITY);
+		else if (flow->block.due_us <= run->session->now_us && !block_send(run, flow))
+			return;
+	}
+}
+
+struct frame_block block_of(const struct flow *flow)
+{
+	return (struct frame_block){.start = flow->block.start, .rows = ROWS};
+}
+
+/* --- Receiving ----------------------------------------------------------------------------------------------------*/
+
+void block_expect(struct flow *flow, const struct frame *f)
+{
+	struct flow_list *list = &flow->session->linked[LINK_BLOCK];
+	ingress_expect(&flow->ingress, f->block.start, f->block.rows);
+	if (!flow->ingress.block)
+		return;
+	session_link(flow, LINK_BLOCK);
+	if (list->count > RECEIVERS_MAX)
+		block_forget(list->first);
+}
+
+void block_forget(struct flow *flow)
+{
+	ingress_drop_block(&flow->ingress);
+	session_unlink(flow, LINK_BLOCK);
+}
