@@ -53,8 +53,16 @@ static void free_flow(struct flow *flow)
 	memory_free(flow);
 }
 
+static struct stripe **place_of(struct session *session, uint32_t stripe_id)
+{
+	return &session->by_id[stripe_id % SESSION_STRIPES_MAX];
+}
+
 static void free_stripe(struct stripe *stripe)
 {
+	struct stripe **place = place_of(stripe->session, stripe->id);
+	if (*place == stripe)
+		*place = NULL;
 	stripe_output_clear(stripe);
 	stats_add_traffic(&stripe->session->paths[stripe->path].past, &stripe->traffic);
 	memory_free(stripe->items);
@@ -317,6 +325,7 @@ static struct stripe *add_stripe(struct session *session, const struct hello *he
 	frame_reader_init(&stripe->reader);
 	stripe->next = session->stripes;
 	session->stripes = stripe;
+	*place_of(session, stripe->id) = stripe;
 	session->stripe_count++;
 	return stripe;
 }
@@ -389,7 +398,10 @@ void session_set_stripe_state(struct stripe *stripe, enum stripe_state state)
 
 struct stripe *session_find_stripe(const struct session *session, uint32_t id)
 {
-	struct stripe *stripe = session->stripes;
+	struct stripe *stripe = session->by_id[id % SESSION_STRIPES_MAX];
+	if (stripe && stripe->id == id)
+		return stripe;
+	stripe = session->stripes;
 	while (stripe && stripe->id != id)
 		stripe = stripe->next;
 	return stripe;

@@ -37,8 +37,11 @@ void block_drop(struct flow *flow)
 
 static bool may_begin(const struct run *run, const struct flow *flow)
 {
+	const struct session *session = run->session;
+	/* What flows may always have is not for parity. */
+	size_t taken = session->egress_pool.used + session->flow_count;
 	return flow->state == FLOW_OPEN && flow->young_bytes > 0 && run_loses(run) && run->count >= STRIPES_MIN &&
-	       run->session->blocks < SENDERS_MAX;
+	       session->blocks < SENDERS_MAX && taken < session->egress_pool.limit / 2 && !memory_is_scarce();
 }
 
 static void begin(struct flow *flow)
@@ -130,7 +133,8 @@ static bool send_row(struct run *run, struct flow *flow)
 	return true;
 }
 
-bool block_send(struct run *run, struct flow *flow)
+/* Sends the rest of its parity. False: no stripe takes more now. */
+static bool send_rows(struct run *run, struct flow *flow)
 {
 	struct flow_block *block = &flow->block;
 	block->over = true;
@@ -141,15 +145,32 @@ bool block_send(struct run *run, struct flow *flow)
 	return true;
 }
 
+/* Rows help only once what came on other stripes is there, and the repairs are not: others' bytes may go before them
+ * for half a round trip. */
+static bool may_wait(const struct session *session, const struct flow_block *block)
+{
+	bool others = session->turns[TURN_EXPRESS].first || session->turns[TURN_BULK].first;
+	return others && !block->rows_sent && session->now_us < block->due_us + session->longest_rtt_us / 2;
+}
+
+/* More bytes have come of a flow that paused. */
+static bool goes_on(const struct flow *flow)
+{
+	return !flow->block.over && egress_has_next(&flow->egress);
+}
+
 void blocks_send(struct run *run)
 {
+	const struct session *session = run->session;
 	struct flow *next;
 	for (struct flow *flow = run->session->linked[LINK_PARITY].first; flow; flow = next) {
 		next = flow->links[LINK_PARITY].next;
-		bool waits = !flow->block.over && egress_has_next(&flow->egress);
-		if (waits)
+		if (flow->egress.acked >= flow->block.start + flow->block.len)
+			block_drop(flow);
+		else if (goes_on(flow))
 			session_unlink(flow, LINK_PARITY);
-		else if (flow->block.due_us <= run->session->now_us && !block_send(run, flow))
+		else if (flow->block.due_us <= session->now_us && !may_wait(session, &flow->block) &&
+		         !send_rows(run, flow))
 			return;
 	}
 }
@@ -164,7 +185,7 @@ struct frame_block block_of(const struct flow *flow)
 void block_expect(struct flow *flow, const struct frame *f)
 {
 	struct flow_list *list = &flow->session->linked[LINK_BLOCK];
-	ingress_expect(&flow->ingress, f->block.start, f->block.rows);
+	ingress_expect(&flow->ingress, f->block.start, memory_is_scarce() ? 0 : f->block.rows);
 	if (!flow->ingress.block)
 		return;
 	session_link(flow, LINK_BLOCK);

@@ -26,6 +26,7 @@
 
 enum {
 	EXPRESS_BYTES = 16384,       /* a flow is small until it sent so much without a pause */
+	LAST_BYTES = 65536,          /* so many last ones are repeated as soon as they are due */
 	LITTLE_BYTES = 1024,         /* or as long as no more than that is under way */
 	YOUNG_BYTES = 524288,        /* what a flow sends since a pause while it counts as young: done in a turn, */
 	YOUNG_FLOWS_MAX = 16,        /* while no more are busy, */
@@ -119,7 +120,8 @@ struct session {
 	struct session_config config;
 	uint64_t now_us;
 
-	struct stripe *stripes; /* newest first, dead ones until the next session_run */
+	struct stripe *stripes;                    /* newest first, dead ones until the next session_run */
+	struct stripe *by_id[SESSION_STRIPES_MAX]; /* at its id modulo the size: the newest such one, or NULL */
 	uint32_t stripe_count;
 	uint32_t stripes_up; /* STRIPE_UP and STRIPE_STALE */
 	uint32_t last_stripe_id;

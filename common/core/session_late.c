@@ -98,7 +98,7 @@ static void check_idle_room(struct flow *flow, const struct tick *tick)
 {
 	struct session *session = flow->session;
 	struct egress *e = &flow->egress;
-	bool window_full = e->end > e->sent, last_bytes = !window_full && e->sent - e->acked <= EXPRESS_BYTES;
+	bool window_full = e->end > e->sent, last_bytes = !window_full && e->sent - e->acked <= LAST_BYTES;
 	if (egress_sendable(e) || e->lost || session->stripes_up < 2 || (!window_full && pauses(flow)))
 		return;
 	for (uint32_t i = 0; i < e->record_count && i < REPEATS_PER_TICK; i++) {

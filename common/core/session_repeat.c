@@ -168,7 +168,7 @@ bool run_repeat(struct run *run, struct flow *flow)
 	struct path *refused;
 	if (!egress_next_repeat(e, &piece))
 		return false;
-	bool last_bytes = e->sent - e->acked <= EXPRESS_BYTES;
+	bool last_bytes = e->sent - e->acked <= LAST_BYTES;
 	uint32_t len = FRAME_DATA_HEAD_BYTES + piece.len;
 	int before = run_index_of(run, piece.avoid_stripe);
 	uint64_t few_bytes = before >= 0 && run_is_idle(run, before) ? MORE_BYTES : FEW_BYTES;

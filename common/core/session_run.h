@@ -74,9 +74,7 @@ bool block_covers(const struct flow *flow, uint64_t offset);
 struct frame_block block_of(const struct flow *flow);
 /* The piece, which block_limit was asked about, was sent. */
 void block_sent(struct flow *flow, const struct egress_piece *piece);
-/* The flow's block is over: sends the rest of its parity. False: no stripe takes more now. */
-bool block_send(struct run *run, struct flow *flow);
-/* The same for all flows whose block is over. */
+/* Sends the parity of all flows whose block is over, as far as there is room. */
 void blocks_send(struct run *run);
 
 /* --- session_repeat.c */
