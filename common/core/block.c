@@ -11,13 +11,17 @@ static size_t size_of(uint8_t rows)
 struct block *block_new(struct memory_quota *account, uint64_t start, uint8_t rows)
 {
 	assert(rows > 0 && rows <= PARITY_ROWS_MAX);
-	struct block *block = memory_quota_allows(account, size_of(rows)) ? memory_new(1, size_of(rows)) : NULL;
+	/* What has arrived must be remembered, this need not. */
+	bool allowed = account->used_bytes + size_of(rows) <= account->limit_bytes / 2;
+	struct block *block = allowed ? memory_new(1, size_of(rows)) : NULL;
 	if (!block)
 		return NULL;
 	account->used_bytes += size_of(rows);
 	block->account = account;
 	block->start = start;
 	block->rows = rows;
+	block->added_to = start;
+	block->stray_from = UINT64_MAX;
 	return block;
 }
 
@@ -43,7 +47,23 @@ void block_add(struct block *block, uint64_t offset, const uint8_t *bytes, size_
 		return;
 	if (len > end - offset)
 		len = (size_t)(end - offset);
+	if (block->added_to < offset + len)
+		block->added_to = offset + len;
 	parity_add(block->sums, block->rows, (uint32_t)(offset - block->start), bytes, len);
+}
+
+void block_stray(struct block *block, uint64_t offset)
+{
+	if (offset < block->start)
+		offset = block->start;
+	if (offset < block->stray_from)
+		block->stray_from = offset;
+}
+
+bool block_is_sound(const struct block *block)
+{
+	uint64_t end = block->start + block->len;
+	return block->added_to <= end && block->stray_from >= end;
 }
 
 int block_parity(struct block *block, uint32_t block_len, unsigned row, uint64_t at, const uint8_t *bytes, size_t len)

@@ -25,7 +25,7 @@ enum {
 	LINK_BUSY,    /* it waits for the other side: looked at in each tick */
 	LINK_STARVED, /* it waits for memory for the application's bytes */
 	LINK_OWED,    /* it waits for the best path: with lost or left bytes, which hold up others, or with new ones */
-	LINK_PARITY,  /* its block is over, or will be when it pauses: rows of parity are to be sent */
+	LINK_PARITY,  /* its block is over, or it pauses: rows of parity are to be sent */
 	LINK_BLOCK,   /* it receives a block */
 	FLOW_LINKS
 };

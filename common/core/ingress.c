@@ -25,8 +25,9 @@ void ingress_fini(struct ingress *in)
 static void add_to_block(struct ingress *in, struct range range)
 {
 	uint64_t end = in->block->start + (in->block->len ? in->block->len : PARITY_BLOCK_MAX_BYTES);
-	if (!in->of_block && !in->block->len && range.to > in->block->start) {
-		ingress_drop_block(in);
+	if (!in->of_block && !in->block->len) {
+		if (range.to > in->block->start)
+			block_stray(in->block, range.from);
 		return;
 	}
 	if (range.to > end)
@@ -145,17 +146,21 @@ int ingress_put_parity(struct ingress *in, uint64_t start, uint32_t block_len, u
 		return -EPROTO;
 	if (!block || block->start != start || row >= block->rows)
 		return 0;
-	return block_parity(block, block_len, row, at, bytes, len);
+	int err = block_parity(block, block_len, row, at, bytes, len);
+	if (!err && !block_is_sound(block))
+		ingress_drop_block(in);
+	return err;
 }
 
-/* The symbols of the block that have not arrived, or not all of them. Returns how many; one more than `max` says that
- * there are more. */
-static unsigned find_missing(const struct ingress *in, uint8_t symbols[PARITY_ROWS_MAX], unsigned max)
+/* The symbols of the block that have not arrived, or not all of them, and the bytes that are missing of these. Returns
+ * how many; one more than `max` says that there are more. */
+static unsigned find_missing(const struct ingress *in, uint8_t symbols[PARITY_ROWS_MAX], unsigned max, int *bytes)
 {
 	const struct block *block = in->block;
 	uint64_t from = in->next > block->start ? in->next : block->start, to = block->start + block->len;
 	unsigned count = 0;
 	struct range gap;
+	*bytes = 0;
 	while (from < to && range_set_gap(&in->beyond, from, to, &gap)) {
 		uint32_t first = (uint32_t)(gap.from - block->start) / PARITY_SYMBOL_BYTES;
 		uint32_t last = (uint32_t)(gap.to - 1 - block->start) / PARITY_SYMBOL_BYTES;
@@ -166,6 +171,7 @@ static unsigned find_missing(const struct ingress *in, uint8_t symbols[PARITY_RO
 				return max + 1;
 			symbols[count++] = (uint8_t)symbol;
 		}
+		*bytes += (int)(gap.to - gap.from);
 		from = gap.to;
 	}
 	return count;
@@ -175,10 +181,10 @@ int ingress_recover(struct ingress *in)
 {
 	struct block *block = in->block;
 	uint8_t symbols[PARITY_ROWS_MAX], bytes[PARITY_ROWS_MAX * PARITY_SYMBOL_BYTES];
-	int err = 0, recovered = 0;
+	int err = 0, missing, puts = 0;
 	if (!block || !block->len)
 		return 0;
-	unsigned count = find_missing(in, symbols, block->whole);
+	unsigned count = find_missing(in, symbols, block->whole, &missing);
 	if (count > block->whole)
 		return 0;
 	/* It is whole, or will be: what is put in now need not be added. */
@@ -189,10 +195,13 @@ int ingress_recover(struct ingress *in)
 		uint32_t at = symbols[i] * PARITY_SYMBOL_BYTES, left = block->len - at;
 		uint32_t len = left < PARITY_SYMBOL_BYTES ? left : PARITY_SYMBOL_BYTES;
 		err = ingress_put(in, block->start + at, bytes + i * PARITY_SYMBOL_BYTES, len, false);
-		recovered += (int)len;
+		puts += err > 0;
 	}
 	block_free(block);
-	return err < 0 ? err : recovered;
+	/* What found no room for its account comes by itself. */
+	if (err < 0 && (err != -ENOBUFS || !puts))
+		return err;
+	return puts ? missing : 0;
 }
 
 /* --- To the application -------------------------------------------------------------------------------------------*/

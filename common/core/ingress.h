@@ -57,7 +57,8 @@ void ingress_expect(struct ingress *in, uint64_t start, uint8_t rows);
 int ingress_put_parity(struct ingress *in, uint64_t start, uint32_t block_len, unsigned row, uint64_t at,
                        const uint8_t *bytes, size_t len);
 void ingress_drop_block(struct ingress *in);
-/* Puts in what of the block has not arrived, once there are rows enough for that. How many bytes, or as ingress_put. */
+/* Puts in what of the block has not arrived, once there are rows enough for that. How many bytes were missing; 0: none
+ * was put in; or as ingress_put, when none could be. */
 int ingress_recover(struct ingress *in);
 
 /* Bytes in order that wait for the application. */

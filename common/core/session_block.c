@@ -11,16 +11,19 @@
 #include <string.h>
 
 enum {
-	ROWS = 11,          /* of parity over a long block, */
-	ROWS_MIN = 4,       /* a short one, */
-	ROW_SYMBOLS = 30,   /* and one more for so many symbols */
-	BUSY_SYMBOLS = 8,   /* but no more than one for so many while others want the room */
-	SYMBOLS_MIN = 3,    /* less is copied (session_repeat.c) */
-	STRIPES_MIN = 8,    /* with fewer, one stripe holds up more than the rows can stand for */
-	SENDERS_MAX = 32,   /* flows with a block at a time, each with a page */
-	RECEIVERS_MAX = 64, /* whose blocks are kept account of */
-	PAUSE_US = 2000     /* without new bytes: the block ends */
+	ROWS = PARITY_ROWS_MAX, /* of parity over a long block, */
+	ROWS_MIN = 4,           /* a short one, */
+	ROW_SYMBOLS = 30,       /* and one more for so many symbols */
+	BUSY_SYMBOLS = 8,       /* but no more than one for so many while others want the room */
+	SYMBOLS_MIN = 3,        /* for less there are copies (session_repeat.c) */
+	STRIPES_MIN = 8,        /* with fewer, one stripe holds up more than the rows can stand for */
+	SENDERS_MAX = 32,       /* flows with a block at a time, each with a page */
+	RECEIVERS_MAX = 64,     /* whose blocks are kept account of */
+	PAUSE_US = 2000         /* without new bytes: the block ends */
 };
+
+_Static_assert(ROWS *PARITY_SYMBOL_BYTES <= PAGE_BYTES, "the sums of a block are one page");
+_Static_assert((int)PARITY_SYMBOL_BYTES == (int)RUN_FRAME_MIN, "a small flow's frame is a symbol");
 
 /* --- Sending ------------------------------------------------------------------------------------------------------*/
 
@@ -40,8 +43,9 @@ static bool may_begin(const struct run *run, const struct flow *flow)
 	const struct session *session = run->session;
 	/* What flows may always have is not for parity. */
 	size_t taken = session->egress_pool.used + session->flow_count;
-	return flow->state == FLOW_OPEN && flow->young_bytes > 0 && run_loses(run) && run->count >= STRIPES_MIN &&
-	       session->blocks < SENDERS_MAX && taken < session->egress_pool.limit / 2 && !memory_is_scarce();
+	return egress_sendable(&flow->egress) > (SYMBOLS_MIN - 1) * PARITY_SYMBOL_BYTES && flow->state == FLOW_OPEN &&
+	       flow->young_bytes > 0 && run_loses(run) && run->count >= STRIPES_MIN && session->blocks < SENDERS_MAX &&
+	       taken < session->egress_pool.limit / 2 && !memory_is_scarce();
 }
 
 static void begin(struct flow *flow)
@@ -60,7 +64,7 @@ uint32_t block_limit(const struct run *run, struct flow *flow, uint32_t max_len)
 	/* What was left for other paths comes later: the sums would wait for it. */
 	if (block->page && !block->over && flow->egress.sent != block->start + block->len)
 		block_drop(flow);
-	if (!block->page && egress_sendable(&flow->egress) && may_begin(run, flow))
+	if (!block->page && may_begin(run, flow))
 		begin(flow);
 	if (!block->page || block->over)
 		return max_len;
@@ -82,6 +86,13 @@ static uint8_t rows_for(uint32_t len_bytes)
 	return rows < ROWS ? (uint8_t)rows : ROWS;
 }
 
+/* It has new bytes, or its end, to send. */
+static bool has_more(const struct flow *flow)
+{
+	struct egress_piece piece;
+	return egress_next_new(&flow->egress, 1, &piece);
+}
+
 void block_sent(struct flow *flow, const struct egress_piece *piece)
 {
 	struct session *session = flow->session;
@@ -97,14 +108,12 @@ void block_sent(struct flow *flow, const struct egress_piece *piece)
 	}
 	block->fin = piece->fin;
 	block->over = block->fin || block->len == PARITY_BLOCK_MAX_BYTES || flow->young_bytes <= 0;
-	block->due_us = session->now_us;
-	if (block->over || !egress_has_next(&flow->egress))
-		session_link(flow, LINK_PARITY);
-	if (block->over)
+	block->due_us = session->now_us + (block->over ? 0 : PAUSE_US);
+	if (!block->over && has_more(flow))
 		return;
-	block->due_us += PAUSE_US;
-	if (block->due_us < session->tick_us)
-		session->tick_us = block->due_us;
+	session_link(flow, LINK_PARITY);
+	if (blocks_next_us(session) < session->tick_us)
+		session->tick_us = blocks_next_us(session);
 }
 
 /* The next row. False: no stripe takes it now. */
@@ -123,6 +132,7 @@ static bool send_row(struct run *run, struct flow *flow)
 		return false;
 	if (refused)
 		run_count_refused(run, refused, FRAME_PARITY_HEAD_BYTES + PARITY_SYMBOL_BYTES);
+	/* The budget, or what others want, ends it. */
 	bool dear = block->rows_sent >= parity_symbols(block->len) / BUSY_SYMBOLS;
 	if (index < 0 || (dear && !run_is_idle(run, index))) {
 		block->rows_sent = ROWS;
@@ -156,7 +166,21 @@ static bool may_wait(const struct session *session, const struct flow_block *blo
 /* More bytes have come of a flow that paused. */
 static bool goes_on(const struct flow *flow)
 {
-	return !flow->block.over && egress_has_next(&flow->egress);
+	return !flow->block.over && has_more(flow);
+}
+
+uint64_t blocks_next_us(const struct session *session)
+{
+	uint64_t next_us = UINT64_MAX;
+	for (const struct flow *flow = session->linked[LINK_PARITY].first; flow; flow = flow->links[LINK_PARITY].next) {
+		uint64_t due_us = flow->block.due_us;
+		/* What waits for a stripe's room does not wait for the clock. */
+		if (flow->block.over)
+			due_us += session->longest_rtt_us / 2;
+		if (due_us > session->now_us && due_us < next_us)
+			next_us = due_us;
+	}
+	return next_us;
 }
 
 void blocks_send(struct run *run)
@@ -185,7 +209,10 @@ struct frame_block block_of(const struct flow *flow)
 void block_expect(struct flow *flow, const struct frame *f)
 {
 	struct flow_list *list = &flow->session->linked[LINK_BLOCK];
+	const struct block *before = flow->ingress.block;
 	ingress_expect(&flow->ingress, f->block.start, memory_is_scarce() ? 0 : f->block.rows);
+	if (flow->ingress.block != before)
+		session_unlink(flow, LINK_BLOCK);
 	if (!flow->ingress.block)
 		return;
 	session_link(flow, LINK_BLOCK);

@@ -36,16 +36,14 @@ static void take_new(struct flow *flow)
 static void recover(struct flow *flow)
 {
 	int len = ingress_recover(&flow->ingress);
+	if (!flow->ingress.block)
+		session_unlink(flow, LINK_BLOCK);
 	if (len < 0) {
 		take_error(flow, len, 0);
-		return;
-	}
-	if (len > 0) {
+	} else if (len > 0) {
 		flow->session->stats.recovered_bytes += (uint64_t)len;
 		take_new(flow);
 	}
-	if (!flow->ingress.block)
-		session_unlink(flow, LINK_BLOCK);
 }
 
 /* Sent on purpose although it may be here already: its sender wants no answer. */

@@ -255,6 +255,8 @@ void rests_look(struct session *session);
 void block_drop(struct flow *flow);
 /* A piece of the flow has come, which may be of a block: before it is put into the ingress. */
 void block_expect(struct flow *flow, const struct frame *f);
+/* When parity is due next; UINT64_MAX: none is, by the clock. */
+uint64_t blocks_next_us(const struct session *session);
 /* The block that the flow receives is no longer kept account of. */
 void block_forget(struct flow *flow);
 

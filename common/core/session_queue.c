@@ -39,7 +39,7 @@ static void look_at(const struct session *session, unsigned index, struct look *
 	*look = (struct look){.least_rtt_us = UINT32_MAX};
 	for (const struct stripe *stripe = session->stripes; stripe; stripe = stripe->next) {
 		const struct stripe_info *info = &stripe->info;
-		if (stripe->path != index || stripe->state != STRIPE_UP || !info->srtt_us)
+		if (stripe->path != index || stripe->state != STRIPE_UP || !info->srtt_us || !info->rtt_min_us)
 			continue;
 		look->stripes++;
 		look->under_way_bytes += info->under_way_bytes;
@@ -67,6 +67,8 @@ static uint64_t enough_bytes(const struct path *path, uint64_t least_us)
 static void tune(struct path *path, const struct look *look)
 {
 	int64_t least_us = look->least_rtt_us, rtt_us = (int64_t)look->rtt_us;
+	if (!least_us || !rtt_us)
+		return;
 	int64_t left_us = least_us + least_us / SLACK_DIVISOR + SLACK_US - rtt_us;
 	int64_t limit_bytes = (int64_t)path->limit_bytes + (int64_t)path->limit_bytes * left_us / (2 * least_us);
 	int64_t enough = (int64_t)enough_bytes(path, look->least_rtt_us);

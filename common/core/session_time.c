@@ -199,6 +199,8 @@ void time_run(struct session *session)
 	delivery_look(session);
 	queues_look(session);
 	session->tick_us = session->now_us + TICK_US;
+	if (blocks_next_us(session) < session->tick_us)
+		session->tick_us = blocks_next_us(session);
 	rests_look(session);
 	session->moving = session->linked[LINK_STARVED].first;
 	session->starved_at = SIZE_MAX;

@@ -155,16 +155,40 @@ static void check_doubt(void)
 		UNIT_EQ(ingress_recover(&in), 0);
 		stop(&in);
 	}
-	UNIT_CASE("nor any longer when bytes come again before a row tells where it ends") {
+	UNIT_CASE("nor any longer when bytes of it came again before a row told where it ends") {
 		start(&in, &seed);
 		make_rows(0, two);
 		UNIT_EQ(put(&in, 0, ROWS, 0, 100), 1);
 		UNIT_TRUE(in.block);
 		UNIT_EQ(put(&in, 0, 0, 0, 100), 0); /* nothing new */
 		UNIT_TRUE(in.block);
-		UNIT_EQ(put(&in, 0, 0, two, 10), 1);
+		UNIT_EQ(put(&in, 0, 0, two - 1, 10), 1);
+		UNIT_TRUE(in.block);
+		UNIT_EQ(put_row(&in, 0, two, 0), 0);
 		UNIT_TRUE(!in.block);
 		UNIT_EQ(put(&in, 0, ROWS, 100, 100), 1);
+		UNIT_TRUE(!in.block);
+		stop(&in);
+	}
+	UNIT_CASE("what came behind it before does no harm") {
+		start(&in, &seed);
+		make_rows(0, two);
+		UNIT_EQ(put(&in, 0, ROWS, 0, PARITY_SYMBOL_BYTES), 1);
+		UNIT_EQ(put(&in, 0, 0, two, 10), 1);
+		UNIT_EQ(put_row(&in, 0, two, 0), 0);
+		UNIT_TRUE(in.block);
+		UNIT_EQ(ingress_recover(&in), PARITY_SYMBOL_BYTES);
+		UNIT_EQ(in.next, two + 10);
+		take(&in, UINT64_MAX);
+		UNIT_MEM(taken, content, two + 10);
+		stop(&in);
+	}
+	UNIT_CASE("a block that is shorter than what came of it is no longer kept account of") {
+		start(&in, &seed);
+		make_rows(0, two);
+		UNIT_EQ(put(&in, 0, ROWS, two, 10), 1);
+		UNIT_TRUE(in.block);
+		UNIT_EQ(put_row(&in, 0, two, 0), 0);
 		UNIT_TRUE(!in.block);
 		stop(&in);
 	}
@@ -175,7 +199,7 @@ static void check_doubt(void)
 		UNIT_EQ(put_row(&in, 0, two, 3), 0);
 		UNIT_EQ(put(&in, 0, 0, PARITY_SYMBOL_BYTES, 2000), 1);
 		UNIT_TRUE(in.block);
-		UNIT_EQ(ingress_recover(&in), PARITY_SYMBOL_BYTES);
+		UNIT_EQ(ingress_recover(&in), PARITY_SYMBOL_BYTES - 100);
 		UNIT_EQ(in.next, PARITY_SYMBOL_BYTES + 2000);
 		take(&in, UINT64_MAX);
 		UNIT_MEM(taken, content, PARITY_SYMBOL_BYTES + 2000);
