@@ -14,7 +14,8 @@ enum {
 	ROWS = PARITY_ROWS_MAX, /* of parity over a long block, */
 	ROWS_MIN = 4,           /* a short one, */
 	ROW_SYMBOLS = 30,       /* and one more for so many symbols */
-	BUSY_SYMBOLS = 8,       /* but no more than one for so many while others want the room */
+	ROWS_BUSY = 2,          /* but while others want the room no more than these, */
+	BUSY_SYMBOLS = 48,      /* and one for so many symbols */
 	SYMBOLS_MIN = 3,        /* for less there are copies (session_repeat.c) */
 	STRIPES_MIN = 8,        /* with fewer, one stripe holds up more than the rows can stand for */
 	SENDERS_MAX = 32,       /* flows with a block at a time, each with a page */
@@ -133,7 +134,7 @@ static bool send_row(struct run *run, struct flow *flow)
 	if (refused)
 		run_count_refused(run, refused, FRAME_PARITY_HEAD_BYTES + PARITY_SYMBOL_BYTES);
 	/* The budget, or what others want, ends it. */
-	bool dear = block->rows_sent >= parity_symbols(block->len) / BUSY_SYMBOLS;
+	bool dear = block->rows_sent >= ROWS_BUSY + parity_symbols(block->len) / BUSY_SYMBOLS;
 	if (index < 0 || (dear && !run_is_idle(run, index))) {
 		block->rows_sent = ROWS;
 		return true;

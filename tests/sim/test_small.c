@@ -25,13 +25,16 @@ static const struct situation {
         {"30 kB, 3 % loss", 16, 30000, 30000, false, false, 95, 175, 0},
         {"30 kB at once, 3 % loss", 16, 30000, 30000, true, false, 95, 125, 0},
         {"30 kB, 3 % loss", 40, 30000, 30000, false, false, 95, 160, 0},
+        {"300 kB, 3 % loss", 16, 300000, 30000, false, false, 99, 330, 0},
+        {"300 kB at once, 3 % loss", 16, 300000, 30000, true, false, 99, 290, 0},
         {"300 kB, 3 % loss", 40, 300000, 30000, false, false, 99, 285, 0},
-        {"300 kB at once, 3 % loss", 40, 300000, 30000, true, false, 99, 265, 0},
+        {"300 kB at once, 3 % loss", 40, 300000, 30000, true, false, 99, 275, 0},
         {"1 kB beside a download, no loss", 8, 1000, 0, false, true, 99, 160, 95},
         {"1 kB beside a download, 3 % loss", 16, 1000, 30000, false, true, 99, 180, 90},
         {"1 kB beside a download, 3 % loss", 40, 1000, 30000, false, true, 99, 160, 90},
         {"30 kB beside a download, 3 % loss", 8, 30000, 30000, false, true, 99, 300, 88},
         {"30 kB beside a download, 3 % loss", 40, 30000, 30000, false, true, 99, 250, 90},
+        {"300 kB beside a download, 3 % loss", 16, 300000, 30000, false, true, 95, 330, 88},
         {"300 kB beside a download, 3 % loss", 40, 300000, 30000, false, true, 95, 300, 88},
 };
 
