@@ -25,7 +25,7 @@
 #include "session.h"
 
 enum {
-	EXPRESS_BYTES = 32768,       /* a flow is small until it sent so much without a pause */
+	EXPRESS_BYTES = 16384,       /* a flow is small until it sent so much without a pause */
 	LAST_BYTES = 65536,          /* so many last ones are repeated as soon as they are due */
 	LITTLE_BYTES = 1024,         /* or as long as no more than that is under way */
 	YOUNG_BYTES = 524288,        /* what a flow sends since a pause while it counts as young: done in a turn, */

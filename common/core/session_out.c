@@ -272,8 +272,8 @@ static void put_copies(struct run *run, const struct flow *flow, enum sched_clas
 	uint32_t len = FRAME_BLOCK_HEAD_BYTES + piece->len;
 	if (class == SCHED_EXPRESS) {
 		count = run_pick_copies(run, flow, class, len, first, copies);
-	} else if (block_covers(flow, piece->offset)) {
-		return;
+	} else if (block_covers(flow, piece->offset) && !path_is_unproven(run->session, run->stripes[first]->path)) {
+		return; /* parity stands for what is lost, but not for a path that is silent */
 	} else {
 		copies[0] = run_pick_idle_copy(run, flow, len, first);
 		count = copies[0] >= 0;

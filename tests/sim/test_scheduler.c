@@ -14,7 +14,7 @@
 enum {
 	PATHS = 2,
 	STRIPES = 8,
-	SEEDS = 6, /* where chance has a part */
+	SEEDS = 10, /* where chance has a part */
 	START_US = 3 * SIM_SECOND,
 	FOR_US = 6 * SIM_SECOND
 };
