@@ -48,9 +48,9 @@ enum frame_type {
 };
 
 enum {
-	FRAME_FLAG_FIN =
-	        1, /* DATA: the direction ends after this payload; the end takes an offset (RFC 8684, DATA_FIN) */
-	FRAME_FLAG_COPY = 2 /* DATA, OPEN: sent on another stripe as well; needs no GONE */
+	FRAME_FLAG_FIN = 1, /* DATA, BLOCK, PARITY: the direction ends after this payload, or block; the end takes an
+	                       offset (RFC 8684, DATA_FIN) */
+	FRAME_FLAG_COPY = 2 /* DATA, BLOCK, OPEN: sent on another stripe as well; needs no GONE */
 };
 
 enum open_status {

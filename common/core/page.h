@@ -26,7 +26,7 @@ struct page_pool {
 	size_t used;   /* ≤ limit */
 	size_t spares; /* kept for reuse, ≤ PAGE_SPARE_MAX */
 	struct page *spare;
-	/* For what egress and ingress remember of bytes: records, ranges. At first unbounded. */
+	/* For what egress and ingress remember of bytes: records, ranges, sums of blocks. At first unbounded. */
 	struct memory_quota account;
 };
 

@@ -101,8 +101,8 @@ struct session_stats {
 	uint64_t recovered_bytes;             /* payload that parity stood for */
 	uint64_t dropped_bytes;               /* payload too scattered to be kept account of: it comes again */
 	uint64_t egress_pages, ingress_pages; /* in use now, PAGE_BYTES each */
-	uint64_t account_bytes;               /* records and ranges now; at most an eighth of the memory, and a little
-	                                       * for each flow */
+	uint64_t account_bytes; /* records, ranges, blocks now; at most an eighth of the memory, and a little
+	                         * for each flow */
 	uint64_t promised_bytes;
 };
 

@@ -7,7 +7,6 @@
  */
 #include "session_run.h"
 
-#include <errno.h>
 #include <string.h>
 
 enum {

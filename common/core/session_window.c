@@ -135,7 +135,7 @@ static void ack_now(struct flow *flow)
 
 /* The window is, or will be, what limits the sender: it has come past the middle, or the application took half of it
  * within a round trip (dynamic right-sizing, Fisk and Feng, LACSI 2001). */
-static bool is_narrow(struct flow *flow)
+static bool measure_narrow(struct flow *flow)
 {
 	const struct ingress *in = &flow->ingress;
 	const struct session *session = flow->session;
@@ -157,7 +157,7 @@ void window_update(struct flow *flow)
 	uint64_t max_bytes = flow->session->config.limits.flow_window_bytes;
 	bool moved = false;
 
-	if (app_keeps_up && flow->window_bytes < max_bytes && is_narrow(flow)) {
+	if (app_keeps_up && flow->window_bytes < max_bytes && measure_narrow(flow)) {
 		uint64_t doubled = 2 * (uint64_t)flow->window_bytes;
 		flow->window_bytes = (uint32_t)(doubled < max_bytes ? doubled : max_bytes);
 	}

@@ -45,7 +45,8 @@ struct stripe_info {
 /* Bytes of frames since the start. */
 struct stripe_traffic {
 	uint64_t bytes_in, bytes_out;
-	/* Of those out: sent twice from the start; late elsewhere, so repeated; lost elsewhere, so sent again. */
+	/* Of those out: sent twice from the start, or parity; late elsewhere, so repeated; lost elsewhere, so sent
+	 * again. */
 	uint64_t copied_bytes, repeated_bytes, reinjected_bytes;
 };
 
