@@ -60,10 +60,9 @@ static int kind_of(const struct sched_choice *choice, enum sched_class class, bo
 	return kind + (choice->backup ? 2 : 0);
 }
 
-static bool has_room(const struct sched_choice *choice, enum sched_class class, bool lane_reserved)
+static bool has_room(const struct sched_choice *choice, enum sched_class class)
 {
-	bool limited = class == SCHED_YOUNG || (lane_reserved && class < SCHED_SMALL);
-	return choice->room_bytes && !(limited && choice->queue_full);
+	return choice->room_bytes && !(choice->queue_full && class < SCHED_SMALL);
 }
 
 uint64_t sched_cost_us(const struct sched_choice *choice, enum sched_class class, uint32_t len_bytes)
@@ -87,7 +86,7 @@ int sched_pick(const struct sched_choice *choices, size_t count, enum sched_clas
 			if (!choice->usable || (int)i == not_index || kind_of(choice, class, lane_reserved) != kind)
 				continue;
 			usable = true;
-			if (!has_room(choice, class, lane_reserved) || waits(choice, class, least, not_index >= 0))
+			if (!has_room(choice, class) || waits(choice, class, least, not_index >= 0))
 				continue;
 			uint64_t us = sched_cost_us(choice, class, len_bytes);
 			if (us < best_us) {

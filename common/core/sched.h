@@ -13,8 +13,8 @@
  * stand for.
  *
  * While small flows are about, bulk keeps off the express stripes; on a path that is not wide all keep off them but
- * frames that are all that there is to say just now (doc/architecture.md, "the express lane"). Bulk then, and young
- * flows always, take no room on a path that has enough under way (session_queue.c).
+ * frames that are all that there is to say just now (doc/architecture.md, "the express lane"). Bulk and young flows
+ * take no room on a path that has enough under way (session_queue.c).
  */
 #ifndef PAIR_CORE_SCHED_H
 #define PAIR_CORE_SCHED_H
@@ -38,8 +38,7 @@ struct sched_choice {
 	bool backup;
 	bool in_recovery;
 	bool held_up;    /* what it was given before is late: more would wait behind that */
-	bool queue_full; /* its path has enough under way: takes no young flows, and no bulk while the lane is reserved
-	                  */
+	bool queue_full; /* its path has enough under way: takes neither bulk nor young flows */
 	uint32_t srtt_us;
 	uint64_t path_us;       /* within what time its path, as measured over all its stripes, delivers */
 	uint64_t rate_Bps;      /* 0: not known */

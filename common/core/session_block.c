@@ -13,8 +13,8 @@ enum {
 	ROWS = PARITY_ROWS_MAX, /* of parity over a long block, */
 	ROWS_MIN = 4,           /* a short one, */
 	ROW_SYMBOLS = 30,       /* and one more for so many symbols */
-	ROWS_BUSY = 2,          /* but while others want the room no more than these, */
-	BUSY_SYMBOLS = 48,      /* and one for so many symbols */
+	ROWS_BUSY = 2,          /* but while others want the room no more than these; */
+	WORTH_SYMBOLS = 96,     /* as many as ever where all are young, and for so many or more */
 	SYMBOLS_MIN = 3,        /* for less there are copies (session_repeat.c) */
 	STRIPES_MIN = 8,        /* with fewer, one stripe holds up more than the rows can stand for */
 	SENDERS_MAX = 32,       /* flows with a block at a time, each with a page */
@@ -78,6 +78,15 @@ bool block_covers(const struct flow *flow, uint64_t offset)
 	return block->page && !block->over && offset == block->start + block->len;
 }
 
+/* What rows over a long block take, other young flows lack: they are worth that to them, as they are to this one; not
+ * to bulk, and over short blocks they are a large part of all. */
+static bool is_worth_it(const struct flow *flow)
+{
+	const struct session *session = flow->session;
+	bool bulk = session->bulk_us && session->now_us - session->bulk_us < LANE_US;
+	return !bulk && parity_symbols(flow->block.len) >= WORTH_SYMBOLS;
+}
+
 static uint8_t rows_for(uint32_t len_bytes)
 {
 	uint32_t symbols = parity_symbols(len_bytes), rows = ROWS_MIN + symbols / ROW_SYMBOLS;
@@ -133,7 +142,7 @@ static bool send_row(struct run *run, struct flow *flow)
 	if (refused)
 		run_count_refused(run, refused, FRAME_PARITY_HEAD_BYTES + PARITY_SYMBOL_BYTES);
 	/* The budget, or what others want, ends it. */
-	bool dear = block->rows_sent >= ROWS_BUSY + parity_symbols(block->len) / BUSY_SYMBOLS;
+	bool dear = !is_worth_it(flow) && block->rows_sent >= ROWS_BUSY;
 	if (index < 0 || (dear && !run_is_idle(run, index))) {
 		block->rows_sent = ROWS;
 		return true;
@@ -156,11 +165,13 @@ static bool send_rows(struct run *run, struct flow *flow)
 }
 
 /* Rows help only once what came on other stripes is there, and the repairs are not: others' bytes may go before them
- * for half a round trip. */
-static bool may_wait(const struct session *session, const struct flow_block *block)
+ * for half a round trip, unless rows are worth it. */
+static bool may_wait(const struct flow *flow)
 {
+	const struct session *session = flow->session;
 	bool others = session->turns[TURN_EXPRESS].first || session->turns[TURN_BULK].first;
-	return others && !block->rows_sent && session->now_us < block->due_us + session->longest_rtt_us / 2;
+	return others && !is_worth_it(flow) && !flow->block.rows_sent &&
+	       session->now_us < flow->block.due_us + session->longest_rtt_us / 2;
 }
 
 /* More bytes have come of a flow that paused. */
@@ -193,8 +204,7 @@ void blocks_send(struct run *run)
 			block_drop(flow);
 		else if (goes_on(flow))
 			session_unlink(flow, LINK_PARITY);
-		else if (flow->block.due_us <= session->now_us && !may_wait(session, &flow->block) &&
-		         !send_rows(run, flow))
+		else if (flow->block.due_us <= session->now_us && !may_wait(flow) && !send_rows(run, flow))
 			return;
 	}
 }

@@ -9,7 +9,7 @@
  *   session_run.c     which stripe takes the next frame
  *   session_repeat.c  copies and repetitions, within budgets
  *   session_path.c    paths that fall silent
- *   session_queue.c   what bulk may have under way on a path while small flows are about
+ *   session_queue.c   what bulk may have under way on a path
  *   session_time.c    liveness, stale stripes, timeouts
  *   session_delivery.c  how long paths take to deliver
  *   session_late.c    what of a flow is late, and goes again
@@ -96,10 +96,13 @@ struct path {
 	uint64_t refused_bytes;
 	struct stripe_traffic past; /* of its stripes that are gone */
 	uint64_t delivered_bytes;   /* by all stripes that it ever had: segments' worth, retransmissions not counted */
-	/* session_queue.c: the limit, 0: none; the most that arrived in an RTT of late; when a queue was seen last, in
-	 * how many looks in a row, and in how many although the limit held bulk back; when that was last too many; and
-	 * when the last look was, what was delivered until then, and on how many stripes that were up */
-	uint64_t limit_bytes, most_Bps, queue_us, foreign_us, looked_us, looked_bytes;
+	/* session_queue.c: the limit, 0: no queue was seen, and then start_bytes (0: none); what the windows held when
+	 * little was under way; the most that arrived in an RTT of late, and while there is no limit what the windows
+	 * let through; when a queue was seen last, in how many looks in a row, and in how many although the limit held
+	 * bulk back; when that was last too many, and for how long that tells; and when the last look was, what was
+	 * delivered until then, and on how many stripes that were up */
+	uint64_t limit_bytes, start_bytes, idle_windows_bytes, most_Bps, windows_Bps;
+	uint64_t queue_us, foreign_us, foreign_for_us, looked_us, looked_bytes;
 	unsigned looked_stripes, queue_looks, held_looks;
 	bool held_back; /* since then the limit has held bulk back */
 	/* session_delivery.c: mean and mean deviation of the time from putting a frame in until it has arrived; 0: not
@@ -160,9 +163,11 @@ struct session {
 	 * for all others, and until when for itself, because of those before it. */
 	uint32_t lane_flow;
 	uint64_t lane_until_us, lane_others_until_us;
-	uint64_t longest_rtt_us;       /* of all stripes that work, smoothed */
-	uint64_t most_Bps;             /* of all paths: the most that arrived in an RTT of late */
-	uint32_t blocks;               /* flows that have one with parity begun */
+	uint64_t bulk_us;        /* when a flow that is not young sent last */
+	uint64_t longest_rtt_us; /* of all stripes that work, smoothed */
+	uint64_t
+	        most_Bps; /* of all paths: the most that arrived in an RTT of late, or what their windows let through */
+	uint32_t blocks;  /* flows that have one with parity begun */
 	uint64_t held_back_us;         /* some path's limit holds bulk back since then; 0: none does */
 	uint64_t loss_sent, loss_lost; /* segments, recent: decayed by halves */
 
@@ -288,7 +293,7 @@ void paths_avoided(const struct session *session, bool avoided[SESSION_PATHS_MAX
 /* --- session_queue.c */
 /* Measures the paths' queues, each once an RTT. */
 void queues_look(struct session *session);
-/* With so much under way (and waiting in sockets) the path takes no bulk while small flows are about. */
+/* With so much under way (and waiting in sockets) the path takes neither bulk nor young flows' bytes. */
 bool queue_is_full(const struct path *path, uint64_t under_way_bytes);
 /* And with so much it has capacity that new data leaves idle. */
 bool queue_has_idle(const struct path *path, uint64_t under_way_bytes);

@@ -318,6 +318,8 @@ static enum outcome put_piece(struct run *run, struct flow *flow, enum sched_cla
 	}
 	if (class == SCHED_EXPRESS)
 		run_use_lane(session, flow);
+	if (class == SCHED_BULK && flow->young_bytes <= 0)
+		session->bulk_us = session->now_us;
 	if (class != SCHED_BULK) {
 		flow->express_bytes -= (int32_t)piece->len;
 		put_copies(run, flow, class, index, piece);

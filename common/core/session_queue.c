@@ -1,15 +1,18 @@
-/* How much of bulk a path may have under way while small flows are about.
+/* How much of bulk, and of young flows, a path may have under way.
  *
  * Stripes share their path's bottleneck with small flows, and with each other. However they are controlled, together
- * they fill its queue: BBR's windows hold twice what the path needs, CUBIC's grow until the queue drops. What waits
- * there is an RTT of delay for every small frame, and for every repair.
+ * they fill its queue, and overrun it: BBR's windows hold twice what the path needs, and never less than four segments
+ * each, CUBIC's grow until the queue drops. What waits there is an RTT of delay for every small frame, and for every
+ * repair; what is dropped there travels twice.
  *
  * So what a path has under way is limited to what it delivers within its shortest RTT and a little more, once a queue
  * was seen to stay on it: while the RTT is longer than that, the bottleneck is busy, and what arrives is what it can
- * do. While it holds bulk back the limit follows the RTT, so that this stays as short as it should. It is only needed,
- * and only heeded, while the express lane is reserved, and by young flows, whose repairs would wait in the queue, too
- * (session_run.c). A queue that others fill is not made shorter by it: one that stays all
- * the same ends the limit for a while.
+ * do. While it holds bulk back the limit follows the RTT, so that this stays as short as it should. Before a queue was
+ * seen, so much more may be under way with each round trip as slow start would make it, less a quarter: what cold
+ * stripes' windows let through all at once, or twice, a path need not hold.
+ *
+ * A queue that others fill is not made shorter by a limit: one that stays all the same ends it for a while, and for
+ * longer each time.
  */
 #include "session_internal.h"
 
@@ -19,10 +22,13 @@ enum {
 	SLACK_US = 1000,
 	BUSY_LOOKS = 3, /* RTTs in a row with a queue: it is none of a burst, and the bottleneck is busy */
 	LIMIT_MIN_BYTES = 65536,
-	FADING_DIVISOR = 4,       /* of what the bottleneck did too little, for each RTT with one */
-	FOREIGN_LOOKS = 24,       /* RTTs in a row with a queue although bulk was held back: it is not ours */
-	REMEMBERED_US = 10000000, /* how long a queue that was seen, or was not ours, tells anything */
-	PAUSE_RTTS = 4            /* a measurement over a longer time has a pause in it */
+	START_PERCENT = 133,        /* of what is enough for what was delivered, while no queue was seen */
+	FADING_DIVISOR = 4,         /* of what the bottleneck did too little, for each RTT with one */
+	FOREIGN_LOOKS = 24,         /* RTTs in a row with a queue although bulk was held back: it is not ours */
+	REMEMBERED_US = 10000000,   /* how long a queue that was seen, or was not ours, tells anything; the latter twice
+	                               as long each time in a row, */
+	FOREIGN_MAX_US = 300000000, /* up to this: so long the kernel keeps a least RTT (tcp_min_rtt_wlen) */
+	PAUSE_RTTS = 4              /* a measurement over a longer time has a pause in it */
 };
 
 /* What the stripes of a path say, taken together. */
@@ -31,6 +37,7 @@ struct look {
 	uint64_t under_way_bytes;
 	uint64_t rtt_us; /* mean over what is under way */
 	uint32_t least_rtt_us;
+	uint64_t windows_bytes, windows_Bps; /* what the windows hold, and let through */
 };
 
 static void look_at(const struct session *session, unsigned index, struct look *look)
@@ -43,6 +50,8 @@ static void look_at(const struct session *session, unsigned index, struct look *
 			continue;
 		look->stripes++;
 		look->under_way_bytes += info->under_way_bytes;
+		look->windows_bytes += info->cwnd_bytes;
+		look->windows_Bps += (uint64_t)info->cwnd_bytes * 1000000 / info->srtt_us;
 		weighted += (uint64_t)info->under_way_bytes * info->srtt_us;
 		if (info->rtt_min_us < look->least_rtt_us)
 			look->least_rtt_us = info->rtt_min_us;
@@ -75,6 +84,25 @@ static void tune(struct path *path, const struct look *look)
 	path->limit_bytes = (uint64_t)(limit_bytes > enough ? limit_bytes : enough);
 }
 
+/* The queue is not ours. */
+static void give_way(struct path *path, uint64_t now_us)
+{
+	path->foreign_us = now_us;
+	path->foreign_for_us = path->foreign_for_us ? 2 * path->foreign_for_us : REMEMBERED_US;
+	if (path->foreign_for_us > FOREIGN_MAX_US)
+		path->foreign_for_us = FOREIGN_MAX_US;
+}
+
+/* No queue was seen of late. Windows that nothing fills tell what the stripes may begin with. */
+static void limit_start(struct path *path, const struct look *look)
+{
+	if (4 * look->under_way_bytes < look->windows_bytes)
+		path->idle_windows_bytes = look->windows_bytes;
+	path->start_bytes = enough_bytes(path, look->least_rtt_us) * START_PERCENT / 100;
+	if (path->start_bytes < path->idle_windows_bytes)
+		path->start_bytes = path->idle_windows_bytes;
+}
+
 static void adapt(struct path *path, uint64_t now_us, const struct look *look, uint64_t rate_Bps)
 {
 	uint64_t least_us = look->least_rtt_us;
@@ -91,16 +119,22 @@ static void adapt(struct path *path, uint64_t now_us, const struct look *look, u
 		path->queue_us = now_us;
 	} else if (path->limit_bytes && path->held_back) {
 		tune(path, look);
+		path->queue_us = now_us; /* there would be one */
+		path->foreign_for_us = 0;
 	}
 	if (path->limit_bytes && path->limit_bytes < LIMIT_MIN_BYTES)
 		path->limit_bytes = LIMIT_MIN_BYTES;
 	if (!queue)
 		path->held_looks = 0;
 	else if (path->held_back && ++path->held_looks > FOREIGN_LOOKS)
-		path->foreign_us = now_us;
-	bool foreign = path->foreign_us && now_us - path->foreign_us < REMEMBERED_US;
+		give_way(path, now_us);
+	bool foreign = path->foreign_us && now_us - path->foreign_us < path->foreign_for_us;
 	if (foreign || now_us - path->queue_us > REMEMBERED_US)
 		path->limit_bytes = path->held_looks = 0;
+	if (foreign || path->limit_bytes)
+		path->start_bytes = 0;
+	else
+		limit_start(path, look);
 }
 
 static void look_again(struct session *session, unsigned index)
@@ -117,6 +151,7 @@ static void look_again(struct session *session, unsigned index)
 		adapt(path, session->now_us, &look, (path->delivered_bytes - path->looked_bytes) * 1000000 / took_us);
 	else
 		path->queue_looks = 0;
+	path->windows_Bps = path->limit_bytes ? 0 : look.windows_Bps;
 	path->looked_us = session->now_us;
 	path->looked_stripes = look.stripes;
 	path->looked_bytes = path->delivered_bytes;
@@ -130,14 +165,16 @@ void queues_look(struct session *session)
 		if (!session->paths[i].stripes_up)
 			continue;
 		look_again(session, i);
-		if (session->paths[i].state == PATH_WELL)
-			session->most_Bps += session->paths[i].most_Bps;
+		const struct path *path = &session->paths[i];
+		if (path->state == PATH_WELL)
+			session->most_Bps += path->most_Bps > path->windows_Bps ? path->most_Bps : path->windows_Bps;
 	}
 }
 
 bool queue_is_full(const struct path *path, uint64_t under_way_bytes)
 {
-	return path->limit_bytes && under_way_bytes >= path->limit_bytes;
+	uint64_t limit_bytes = path->limit_bytes ? path->limit_bytes : path->start_bytes;
+	return limit_bytes && under_way_bytes >= limit_bytes;
 }
 
 bool queue_has_idle(const struct path *path, uint64_t under_way_bytes)

@@ -7,6 +7,7 @@ enum {
 	ROOM_MIN = 2048,     /* less room than this is none: tiny frames cost more than they bring */
 	LOSS_UNKNOWN = 1000, /* fewer segments than this tell nothing */
 	LOSS_GUESS = 10000,  /* ppm; until then */
+	STUCK_RTTS = 4,      /* without an acknowledgement: repairs take less */
 	LOSS_WORTH = 1000    /* ppm; copies are worth it from here on */
 };
 
@@ -73,7 +74,10 @@ void run_start(struct run *run, struct session *session)
 			session->ops->stripe_measure(session->user, stripe);
 		if (stripe->state == STRIPE_DEAD)
 			continue;
-		run->load_bytes[stripe->path] += stripe->info.under_way_bytes + stripe_backlog_bytes(stripe);
+		/* What is stuck does not fill the path, and may be there for long. */
+		if (stripe->state == STRIPE_UP &&
+		    session->now_us - stripe->progress_us < STUCK_RTTS * (uint64_t)stripe->info.srtt_us + TICK_US)
+			run->load_bytes[stripe->path] += stripe->info.under_way_bytes + stripe_backlog_bytes(stripe);
 		run->taken[run->count] = false;
 		run->stripes[run->count] = stripe;
 		run_look_at(run, run->count++);
@@ -154,7 +158,7 @@ int run_pick(struct run *run, const struct flow *flow, enum sched_class class, u
 	if (flow && flow->state == FLOW_OPENING)
 		return pick_pinned(run, flow, not_index);
 	bool reserved = flow ? lane_reserved(session, flow) : session->now_us < session->lane_until_us;
-	bool limited = class == SCHED_YOUNG || (reserved && class < SCHED_SMALL);
+	bool limited = class < SCHED_SMALL;
 	if (limited)
 		see_queues(run);
 	int index = sched_pick(run->choices, run->count, class, len, reserved, not_index);

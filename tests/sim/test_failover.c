@@ -138,7 +138,10 @@ static void check_back(void)
 		sim_kill(sim, sim_find_conn(sim, 0, 0), false);
 		UNIT_TRUE(sim_run_until(sim, FAULT_US + 2 * SIM_SECOND));
 		UNIT_EQ(sim->hosts[SIM_SERVER].events[SESSION_PATH_DOWN], 0);
-		UNIT_EQ(sim->hosts[SIM_SERVER].events[SESSION_PATH_BACK], 1);
+		/* Its other stripes are as dead as before: what is put on them may have it silent once more. */
+		UNIT_TRUE(sim->hosts[SIM_SERVER].events[SESSION_PATH_BACK] >= 1);
+		UNIT_EQ(sim->hosts[SIM_SERVER].events[SESSION_PATH_BACK],
+		        sim->hosts[SIM_SERVER].events[SESSION_PATH_SILENT]);
 		sim_free(sim);
 	}
 }

@@ -7,7 +7,7 @@
 #include "../unit/unit.h"
 #include "sim_net.h"
 
-enum { SPELL_US = 4 * SIM_SECOND, WELL_US = 12 * SIM_SECOND, SOON_US = 2 * SIM_SECOND, FACTOR = 10 };
+enum { SPELL_US = 4 * SIM_SECOND, WELL_US = 12 * SIM_SECOND, SOON_US = 2 * SIM_SECOND, FACTOR = 10, SEEDS = 3 };
 
 static const struct spell {
 	const char *name;
@@ -30,14 +30,15 @@ static void set_paths(struct sim_config *config, enum sim_congestion congestion)
 	        .stripes = 8, .rate_Bps = 6250000, .delay_us = 20000, .queue_bytes = 250000, .congestion = congestion};
 }
 
-static void check_spell(const struct spell *spell, enum sim_congestion congestion)
+/* How much of the path is used, of 1, in the second that begins two after the spell. */
+static double share_after(const struct spell *spell, enum sim_congestion congestion, uint64_t seed)
 {
-	struct sim_config config = {.seed = 1, .limits = {.flow_window_bytes = 16 << 20, .memory_bytes = 256 << 20}};
+	struct sim_config config = {.seed = seed, .limits = {.flow_window_bytes = 16 << 20, .memory_bytes = 256 << 20}};
 
 	set_paths(&config, congestion);
 	struct sim *sim = sim_new(&config);
 	if (!UNIT_TRUE(sim))
-		return;
+		return 0;
 	struct sim_link *links = sim->links[spell->path];
 	const struct sim_link well[SIM_SIDES] = {links[0], links[1]};
 	sim_add(sim, &(struct sim_plan){.bytes = {1ull << 40, 0}, .start_us = 2 * SIM_SECOND, .never_ends = true});
@@ -55,9 +56,18 @@ static void check_spell(const struct spell *spell, enum sim_congestion congestio
 	uint64_t before = sim->delivered[spell->path];
 	UNIT_TRUE(sim_run_until(sim, WELL_US + SOON_US + SIM_SECOND));
 	double share = (double)(sim->delivered[spell->path] - before) / (double)well[0].rate_Bps;
+	sim_free(sim);
+	return share;
+}
+
+/* A mean: BBR's PROBE_RTT, for which all of the path's stripes pause, may be in that second. */
+static void check_spell(const struct spell *spell, enum sim_congestion congestion)
+{
+	double share = 0;
+	for (uint64_t seed = 1; seed <= SEEDS; seed++)
+		share += share_after(spell, congestion, seed) / SEEDS;
 	if (share < 0.7)
 		UNIT_FAIL("%s: it is used to %.0f %%", congestion == SIM_BBR ? "BBR" : "Reno", share * 100);
-	sim_free(sim);
 }
 
 /* 15 MB over two paths of 20 Mbit/s, of which always just one loses nothing: how long it takes, or until `for_us`. */

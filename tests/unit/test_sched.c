@@ -118,12 +118,12 @@ static const struct situation {
          1400,
          1,
          {{.flags = QUEUE}, {.flags = PLAIN, .srtt_ms = 90}}},
-        {"bulk fills the queue while no small flow is about",
+        {"whether small flows are about or not",
          SCHED_BULK,
          false,
          -1,
          1400,
-         0,
+         1,
          {{.flags = QUEUE}, {.flags = PLAIN, .srtt_ms = 90}}},
         {"a queue does not stop small flows", SCHED_SMALL, true, -1, 1400, 0, {{.flags = QUEUE}, {.flags = LANE}}},
         {"a small frame goes where least is under way",
@@ -300,10 +300,9 @@ static struct sched_choice random_choice(uint64_t *seed)
 	                             .room_bytes = (uint32_t)unit_below(seed, 3) * 1000};
 }
 
-static bool has_room(const struct sched_choice *choice, enum sched_class class, bool reserved)
+static bool has_room(const struct sched_choice *choice, enum sched_class class)
 {
-	bool limited = class == SCHED_YOUNG || (class < SCHED_SMALL && reserved);
-	return choice->room_bytes && !(limited && choice->queue_full);
+	return choice->room_bytes && !(choice->queue_full && class < SCHED_SMALL);
 }
 
 static bool keeps_off(const struct sched_choice *choice, enum sched_class class, bool reserved)
@@ -353,7 +352,7 @@ static void check_random(void)
 			}
 			for (size_t i = 0; i < count; i++)
 				any_room = any_room ||
-				           (c[i].usable && (int)i != not_index && has_room(&c[i], class, reserved) &&
+				           (c[i].usable && (int)i != not_index && has_room(&c[i], class) &&
 				            !(c[i].backup && plain_lives) && !keeps_off(&c[i], class, reserved) &&
 				            !waits(c, count, i, class, not_index));
 			int got = sched_pick(c, count, class, 1400, reserved, not_index);
@@ -363,15 +362,14 @@ static void check_random(void)
 				continue;
 			}
 			picked++;
-			bool good =
-			        UNIT_TRUE((size_t)got < count) &&
-			        UNIT_TRUE(c[got].usable && has_room(&c[got], class, reserved) && got != not_index) &&
-			        UNIT_TRUE(!(c[got].backup && plain_lives));
+			bool good = UNIT_TRUE((size_t)got < count) &&
+			            UNIT_TRUE(c[got].usable && has_room(&c[got], class) && got != not_index) &&
+			            UNIT_TRUE(!(c[got].backup && plain_lives));
 			if (keeps_off(&c[got], class, reserved) && !c[got].backup)
 				good = good && UNIT_TRUE(!plain_lane_lives);
 			good = good && UNIT_TRUE(!waits(c, count, (size_t)got, class, not_index));
 			for (size_t i = 0; good && i < count; i++) /* none of the same kind is sooner */
-				if ((int)i != not_index && c[i].usable && has_room(&c[i], class, reserved) &&
+				if ((int)i != not_index && c[i].usable && has_room(&c[i], class) &&
 				    !waits(c, count, i, class, not_index) &&
 				    keeps_off(&c[i], class, reserved) == keeps_off(&c[got], class, reserved) &&
 				    c[i].backup == c[got].backup)

@@ -1,0 +1,94 @@
+/* Bulk alone: stripes fill their path's bottleneck, and do not overrun its queue; and what is taken for a queue, but is
+ * not theirs, holds nothing back for long.
+ * time-limit: 200 (under sanitizers, on a busy machine)
+ */
+#include "../unit/unit.h"
+#include "sim_net.h"
+
+enum {
+	STRIPES = 40,
+	RATE_BPS = 12500000,
+	DELAY_US = 25000,
+	QUEUE_BYTES = 625000,
+	BEGIN_US = 1000000,
+	FOUND_US = 4000000 /* the stripes have found their rates */
+};
+
+/* Of the queue that bulk is in, from FOUND_US on. */
+struct seen {
+	uint64_t longest_us, sum_us, looks;
+};
+
+static void look(struct sim *sim, void *user)
+{
+	struct seen *seen = user;
+	const struct sim_link *link = &sim->links[0][SIM_CLIENT];
+	uint64_t queue_us = link->free_us > sim->now_us ? link->free_us - sim->now_us : 0;
+
+	if (sim->now_us < FOUND_US)
+		return;
+	seen->looks++;
+	seen->sum_us += queue_us;
+	if (queue_us > seen->longest_us)
+		seen->longest_us = queue_us;
+}
+
+static struct sim *start(struct seen *seen, uint64_t seed, enum sim_congestion congestion, uint32_t loss_ppm)
+{
+	*seen = (struct seen){0};
+	struct sim *sim =
+	        sim_new(&(struct sim_config){.seed = seed,
+	                                     .path_count = 1,
+	                                     .paths = {{.stripes = STRIPES,
+	                                                .rate_Bps = RATE_BPS,
+	                                                .delay_us = DELAY_US,
+	                                                .queue_bytes = QUEUE_BYTES,
+	                                                .loss_ppm = loss_ppm,
+	                                                .congestion = congestion}},
+	                                     .limits = {.flow_window_bytes = 16 << 20, .memory_bytes = 512 << 20},
+	                                     .step = look,
+	                                     .user = seen});
+	sim_add(sim, &(struct sim_plan){.bytes = {1ull << 40, 0}, .start_us = BEGIN_US, .never_ends = true});
+	return sim;
+}
+
+/* What arrives until then, in percent of what the link carries. */
+static unsigned share_until(struct sim *sim, uint64_t until_us)
+{
+	uint64_t from_us = sim->now_us, before = sim->flows[0]->ends[SIM_SERVER].read;
+
+	UNIT_TRUE(sim_run_until(sim, until_us));
+	UNIT_STR(sim->wrong, "");
+	return (unsigned)((sim->flows[0]->ends[SIM_SERVER].read - before) * 100 * SIM_SECOND /
+	                  ((until_us - from_us) * RATE_BPS));
+}
+
+int main(void)
+{
+	struct seen seen;
+
+	UNIT_CASE("40 stripes on BBR, 1 %% loss: the link is full for 30 s, and its queue never")
+		for (uint64_t seed = 1; seed <= 3; seed++) {
+			struct sim *sim = start(&seen, seed, SIM_BBR, 10000);
+			UNIT_TRUE(sim_run_until(sim, FOUND_US));
+			unsigned share = share_until(sim, FOUND_US + 30 * SIM_SECOND);
+			if (share < 94)
+				UNIT_FAIL("%u %% arrived", share);
+			if (seen.longest_us >= 9 * DELAY_US / 5 || seen.sum_us / seen.looks >= DELAY_US / 2)
+				UNIT_FAIL("the queue was %u ms long, %u ms as a rule",
+				          (unsigned)(seen.longest_us / SIM_MS),
+				          (unsigned)(seen.sum_us / seen.looks / SIM_MS));
+			sim_free(sim);
+		}
+	UNIT_CASE("a path that becomes twice as long, which looks like a queue, is not held back for long") {
+		struct sim *sim = start(&seen, 1, SIM_BBR, 1000);
+		UNIT_TRUE(sim_run_until(sim, FOUND_US));
+		sim->links[0][SIM_CLIENT].delay_us = sim->links[0][SIM_SERVER].delay_us = 2 * DELAY_US;
+		share_until(sim, FOUND_US + 6 * SIM_SECOND);
+		unsigned share = share_until(sim, FOUND_US + 60 * SIM_SECOND);
+		if (share < 80)
+			UNIT_FAIL("%u %% arrived", share);
+		sim_free(sim);
+	}
+	return unit_exit();
+}
