@@ -13,8 +13,9 @@ enum {
 	ROWS = PARITY_ROWS_MAX, /* of parity over a long block, */
 	ROWS_MIN = 4,           /* a short one, */
 	ROW_SYMBOLS = 30,       /* and one more for so many symbols */
-	ROWS_BUSY = 2,          /* but while others want the room no more than these; */
-	WORTH_SYMBOLS = 96,     /* as many as ever where all are young, and for so many or more */
+	ROWS_BUSY = 2,          /* but while others want the room no more than these, */
+	WORTH_SYMBOLS = 96,     /* unless the block has so many symbols, and no bulk was sent */
+	BULK_US = 2000000,      /* for so long */
 	SYMBOLS_MIN = 3,        /* for less there are copies (session_repeat.c) */
 	STRIPES_MIN = 8,        /* with fewer, one stripe holds up more than the rows can stand for */
 	SENDERS_MAX = 32,       /* flows with a block at a time, each with a page */
@@ -83,7 +84,7 @@ bool block_covers(const struct flow *flow, uint64_t offset)
 static bool is_worth_it(const struct flow *flow)
 {
 	const struct session *session = flow->session;
-	bool bulk = session->bulk_us && session->now_us - session->bulk_us < LANE_US;
+	bool bulk = session->bulk_us && session->now_us - session->bulk_us < BULK_US;
 	return !bulk && parity_symbols(flow->block.len) >= WORTH_SYMBOLS;
 }
 
@@ -186,7 +187,7 @@ uint64_t blocks_next_us(const struct session *session)
 	for (const struct flow *flow = session->linked[LINK_PARITY].first; flow; flow = flow->links[LINK_PARITY].next) {
 		uint64_t due_us = flow->block.due_us;
 		/* What waits for a stripe's room does not wait for the clock. */
-		if (flow->block.over)
+		if (flow->block.over && !is_worth_it(flow))
 			due_us += session->longest_rtt_us / 2;
 		if (due_us > session->now_us && due_us < next_us)
 			next_us = due_us;

@@ -9,7 +9,7 @@
  *   session_run.c     which stripe takes the next frame
  *   session_repeat.c  copies and repetitions, within budgets
  *   session_path.c    paths that fall silent
- *   session_queue.c   what bulk may have under way on a path
+ *   session_queue.c   what bulk and young flows may have under way on a path
  *   session_time.c    liveness, stale stripes, timeouts
  *   session_delivery.c  how long paths take to deliver
  *   session_late.c    what of a flow is late, and goes again
@@ -96,7 +96,8 @@ struct path {
 	uint64_t refused_bytes;
 	struct stripe_traffic past; /* of its stripes that are gone */
 	uint64_t delivered_bytes;   /* by all stripes that it ever had: segments' worth, retransmissions not counted */
-	/* session_queue.c: the limit, 0: no queue was seen, and then start_bytes (0: none); what the windows held when
+	/* session_queue.c: the limit, 0: no queue was seen, or one that is not ours; in the first case start_bytes
+	 * is the limit (0: none); what the windows held when
 	 * little was under way; the most that arrived in an RTT of late, and while there is no limit what the windows
 	 * let through; when a queue was seen last, in how many looks in a row, and in how many although the limit held
 	 * bulk back; when that was last too many, and for how long that tells; and when the last look was, what was

@@ -313,13 +313,13 @@ static enum outcome put_piece(struct run *run, struct flow *flow, enum sched_cla
 	run_put_data(run, index, flow, piece, again ? SENDING_AGAIN : SENDING_NEW);
 	flow_offer_room(flow);
 	if (!again) {
+		if (class == SCHED_BULK && flow->young_bytes <= 0)
+			session->bulk_us = session->now_us;
 		flow->rate_bytes += piece->len;
 		flow->young_bytes -= flow->young_bytes > (int32_t)piece->len ? (int32_t)piece->len : flow->young_bytes;
 	}
 	if (class == SCHED_EXPRESS)
 		run_use_lane(session, flow);
-	if (class == SCHED_BULK && flow->young_bytes <= 0)
-		session->bulk_us = session->now_us;
 	if (class != SCHED_BULK) {
 		flow->express_bytes -= (int32_t)piece->len;
 		put_copies(run, flow, class, index, piece);
@@ -423,6 +423,7 @@ void output_run(struct session *session)
 		blocks_send(&run);
 		send_owed(&run);
 		send_turns(&run, TURN_BULK, SCHED_BULK);
+		blocks_send(&run); /* those that have just ended */
 		run_repeats(&run);
 	}
 	struct stripe *next;

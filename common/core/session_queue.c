@@ -22,9 +22,9 @@ enum {
 	SLACK_US = 1000,
 	BUSY_LOOKS = 3, /* RTTs in a row with a queue: it is none of a burst, and the bottleneck is busy */
 	LIMIT_MIN_BYTES = 65536,
-	START_PERCENT = 133,        /* of what is enough for what was delivered, while no queue was seen */
-	FADING_DIVISOR = 4,         /* of what the bottleneck did too little, for each RTT with one */
-	FOREIGN_LOOKS = 24,         /* RTTs in a row with a queue although bulk was held back: it is not ours */
+	START_PERCENT = 133, /* of what is enough for what was delivered, while no queue was seen */
+	FADING_DIVISOR = 4,  /* of what the bottleneck did too little, for each RTT with one */
+	FOREIGN_LOOKS = 24, /* so many more RTTs with a queue than without, though bulk was held back: it is not ours */
 	REMEMBERED_US = 10000000,   /* how long a queue that was seen, or was not ours, tells anything; the latter twice
 	                               as long each time in a row, */
 	FOREIGN_MAX_US = 300000000, /* up to this: so long the kernel keeps a least RTT (tcp_min_rtt_wlen) */
@@ -87,17 +87,16 @@ static void tune(struct path *path, const struct look *look)
 /* The queue is not ours. */
 static void give_way(struct path *path, uint64_t now_us)
 {
+	bool again = path->foreign_for_us && now_us - path->foreign_us < 2 * path->foreign_for_us;
 	path->foreign_us = now_us;
-	path->foreign_for_us = path->foreign_for_us ? 2 * path->foreign_for_us : REMEMBERED_US;
+	path->foreign_for_us = again ? 2 * path->foreign_for_us : REMEMBERED_US;
 	if (path->foreign_for_us > FOREIGN_MAX_US)
 		path->foreign_for_us = FOREIGN_MAX_US;
 }
 
-/* No queue was seen of late. Windows that nothing fills tell what the stripes may begin with. */
+/* No queue was seen of late. What the windows held when nothing filled them is what the stripes may begin with. */
 static void limit_start(struct path *path, const struct look *look)
 {
-	if (4 * look->under_way_bytes < look->windows_bytes)
-		path->idle_windows_bytes = look->windows_bytes;
 	path->start_bytes = enough_bytes(path, look->least_rtt_us) * START_PERCENT / 100;
 	if (path->start_bytes < path->idle_windows_bytes)
 		path->start_bytes = path->idle_windows_bytes;
@@ -120,12 +119,13 @@ static void adapt(struct path *path, uint64_t now_us, const struct look *look, u
 	} else if (path->limit_bytes && path->held_back) {
 		tune(path, look);
 		path->queue_us = now_us; /* there would be one */
-		path->foreign_for_us = 0;
+		if (!path->held_looks)
+			path->foreign_for_us = 0;
 	}
 	if (path->limit_bytes && path->limit_bytes < LIMIT_MIN_BYTES)
 		path->limit_bytes = LIMIT_MIN_BYTES;
 	if (!queue)
-		path->held_looks = 0;
+		path->held_looks -= path->held_looks > 0;
 	else if (path->held_back && ++path->held_looks > FOREIGN_LOOKS)
 		give_way(path, now_us);
 	bool foreign = path->foreign_us && now_us - path->foreign_us < path->foreign_for_us;
@@ -145,13 +145,15 @@ static void look_again(struct session *session, unsigned index)
 	uint64_t took_us = session->now_us - path->looked_us;
 	if (look.least_rtt_us == UINT32_MAX || took_us < look.least_rtt_us)
 		return;
+	if (4 * look.under_way_bytes < look.windows_bytes)
+		path->idle_windows_bytes = look.windows_bytes;
 	/* Stripes that came, went or were held up tell nothing of the bottleneck: what one has delivered that was stale
 	 * till now may be acknowledged all at once. */
 	if (took_us < PAUSE_RTTS * (uint64_t)look.least_rtt_us + TICK_US && look.stripes == path->looked_stripes)
 		adapt(path, session->now_us, &look, (path->delivered_bytes - path->looked_bytes) * 1000000 / took_us);
 	else
 		path->queue_looks = 0;
-	path->windows_Bps = path->limit_bytes ? 0 : look.windows_Bps;
+	path->windows_Bps = path->start_bytes ? look.windows_Bps : 0;
 	path->looked_us = session->now_us;
 	path->looked_stripes = look.stripes;
 	path->looked_bytes = path->delivered_bytes;
@@ -171,13 +173,19 @@ void queues_look(struct session *session)
 	}
 }
 
+static uint64_t limit_of(const struct path *path)
+{
+	return path->limit_bytes ? path->limit_bytes : path->start_bytes;
+}
+
 bool queue_is_full(const struct path *path, uint64_t under_way_bytes)
 {
-	uint64_t limit_bytes = path->limit_bytes ? path->limit_bytes : path->start_bytes;
+	uint64_t limit_bytes = limit_of(path);
 	return limit_bytes && under_way_bytes >= limit_bytes;
 }
 
 bool queue_has_idle(const struct path *path, uint64_t under_way_bytes)
 {
-	return !path->limit_bytes || under_way_bytes < path->limit_bytes / 2;
+	uint64_t limit_bytes = limit_of(path);
+	return !limit_bytes || under_way_bytes < limit_bytes / 2;
 }

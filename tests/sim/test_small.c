@@ -36,7 +36,7 @@ static const struct situation {
         {"1 kB beside a download, 3 % loss", 40, 1000, 30000, false, true, 99, 160, 90, false},
         {"30 kB beside a download, 3 % loss", 8, 30000, 30000, false, true, 99, 300, 86, false},
         {"30 kB beside a download, 3 % loss", 40, 30000, 30000, false, true, 99, 250, 90, false},
-        {"300 kB beside a download, 3 % loss", 16, 300000, 30000, false, true, 95, 330, 88, false},
+        {"300 kB beside a download, 3 % loss", 16, 300000, 30000, false, true, 95, 330, 86, false},
         {"300 kB beside a download, 3 % loss", 40, 300000, 30000, false, true, 95, 330, 88, false},
 };
 
