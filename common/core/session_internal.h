@@ -96,11 +96,11 @@ struct path {
 	uint64_t refused_bytes;
 	struct stripe_traffic past; /* of its stripes that are gone */
 	uint64_t delivered_bytes;   /* by all stripes that it ever had: segments' worth, retransmissions not counted */
-	/* session_queue.c: the limit, 0: no queue was seen, or one that is not ours; in the first case start_bytes
-	 * is the limit (0: none); what the windows held when
-	 * little was under way; the most that arrived in an RTT of late, and while there is no limit what the windows
-	 * let through; when a queue was seen last, in how many looks in a row, and in how many although the limit held
-	 * bulk back; when that was last too many, and for how long that tells; and when the last look was, what was
+	/* session_queue.c: the limit, 0: no queue was seen, or one that is not ours; in the first case start_bytes is
+	 * the limit (0: none); what the windows held when little was under way; the most that arrived in an RTT of
+	 * late, and while start_bytes is the limit what the windows let through; when a queue was seen or prevented
+	 * last, in how many looks in a row one was seen, and in how many more than not although the limit held bulk
+	 * back; when that was last too many, and for how long that tells; and when the last look was, what was
 	 * delivered until then, and on how many stripes that were up */
 	uint64_t limit_bytes, start_bytes, idle_windows_bytes, most_Bps, windows_Bps;
 	uint64_t queue_us, foreign_us, foreign_for_us, looked_us, looked_bytes;
@@ -164,11 +164,11 @@ struct session {
 	 * for all others, and until when for itself, because of those before it. */
 	uint32_t lane_flow;
 	uint64_t lane_until_us, lane_others_until_us;
-	uint64_t bulk_us;        /* when a flow that is not young sent last */
-	uint64_t longest_rtt_us; /* of all stripes that work, smoothed */
-	uint64_t
-	        most_Bps; /* of all paths: the most that arrived in an RTT of late, or what their windows let through */
-	uint32_t blocks;  /* flows that have one with parity begun */
+	uint64_t bulk_us;              /* when a flow that is not young sent last; 0: none has */
+	uint64_t longest_rtt_us;       /* of all stripes that work, smoothed */
+	uint64_t most_Bps;             /* of all paths: what they are known, or while that is not known, */
+	                               /* taken to deliver (session_queue.c) */
+	uint32_t blocks;               /* flows that have one with parity begun */
 	uint64_t held_back_us;         /* some path's limit holds bulk back since then; 0: none does */
 	uint64_t loss_sent, loss_lost; /* segments, recent: decayed by halves */
 

@@ -8,8 +8,8 @@
  * So what a path has under way is limited to what it delivers within its shortest RTT and a little more, once a queue
  * was seen to stay on it: while the RTT is longer than that, the bottleneck is busy, and what arrives is what it can
  * do. While it holds bulk back the limit follows the RTT, so that this stays as short as it should. Before a queue was
- * seen, so much more may be under way with each round trip as slow start would make it, less a quarter: what cold
- * stripes' windows let through all at once, or twice, a path need not hold.
+ * seen the stripes may fill the windows that they begin with, and then have a third more under way each round trip
+ * than what arrived in the last: all of them doubling theirs would overrun the queue before it is seen.
  *
  * A queue that others fill is not made shorter by a limit: one that stays all the same ends it for a while, and for
  * longer each time.
