@@ -165,14 +165,18 @@ static bool send_rows(struct run *run, struct flow *flow)
 	return true;
 }
 
-/* Rows help only once what came on other stripes is there, and the repairs are not: others' bytes may go before them
- * for half a round trip, unless rows are worth it. */
+/* Rows help only once what came on other stripes is there, and the repairs are not: for so long after they are due
+ * others' bytes may go before them, µs. */
+static uint64_t patience_us(const struct flow *flow)
+{
+	return is_worth_it(flow) ? 0 : flow->session->longest_rtt_us / 2;
+}
+
 static bool may_wait(const struct flow *flow)
 {
 	const struct session *session = flow->session;
 	bool others = session->turns[TURN_EXPRESS].first || session->turns[TURN_BULK].first;
-	return others && !is_worth_it(flow) && !flow->block.rows_sent &&
-	       session->now_us < flow->block.due_us + session->longest_rtt_us / 2;
+	return others && !flow->block.rows_sent && session->now_us < flow->block.due_us + patience_us(flow);
 }
 
 /* More bytes have come of a flow that paused. */
@@ -187,8 +191,8 @@ uint64_t blocks_next_us(const struct session *session)
 	for (const struct flow *flow = session->linked[LINK_PARITY].first; flow; flow = flow->links[LINK_PARITY].next) {
 		uint64_t due_us = flow->block.due_us;
 		/* What waits for a stripe's room does not wait for the clock. */
-		if (flow->block.over && !is_worth_it(flow))
-			due_us += session->longest_rtt_us / 2;
+		if (flow->block.over)
+			due_us += patience_us(flow);
 		if (due_us > session->now_us && due_us < next_us)
 			next_us = due_us;
 	}

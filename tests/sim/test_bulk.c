@@ -33,7 +33,7 @@ static void look(struct sim *sim, void *user)
 		seen->longest_us = queue_us;
 }
 
-static struct sim *start(struct seen *seen, uint64_t seed, enum sim_congestion congestion, uint32_t loss_ppm)
+static struct sim *start(struct seen *seen, uint64_t seed, uint32_t loss_ppm)
 {
 	*seen = (struct seen){0};
 	struct sim *sim =
@@ -44,7 +44,7 @@ static struct sim *start(struct seen *seen, uint64_t seed, enum sim_congestion c
 	                                                .delay_us = DELAY_US,
 	                                                .queue_bytes = QUEUE_BYTES,
 	                                                .loss_ppm = loss_ppm,
-	                                                .congestion = congestion}},
+	                                                .congestion = SIM_BBR}},
 	                                     .limits = {.flow_window_bytes = 16 << 20, .memory_bytes = 512 << 20},
 	                                     .step = look,
 	                                     .user = seen});
@@ -69,7 +69,7 @@ int main(void)
 
 	UNIT_CASE("40 stripes on BBR, 1 %% loss: the link is full for 30 s, and its queue never")
 		for (uint64_t seed = 1; seed <= 3; seed++) {
-			struct sim *sim = start(&seen, seed, SIM_BBR, 10000);
+			struct sim *sim = start(&seen, seed, 10000);
 			UNIT_TRUE(sim_run_until(sim, FOUND_US));
 			unsigned share = share_until(sim, FOUND_US + 30 * SIM_SECOND);
 			if (share < 94)
@@ -84,7 +84,7 @@ int main(void)
 	UNIT_CASE("a path that becomes twice as long, which looks like a queue, is not held back for long") {
 		unsigned share = 0;
 		for (uint64_t seed = 1; seed <= 3; seed++) {
-			struct sim *sim = start(&seen, seed, SIM_BBR, 1000);
+			struct sim *sim = start(&seen, seed, 1000);
 			UNIT_TRUE(sim_run_until(sim, FOUND_US));
 			sim->links[0][SIM_CLIENT].delay_us = sim->links[0][SIM_SERVER].delay_us = 2 * DELAY_US;
 			share_until(sim, FOUND_US + 6 * SIM_SECOND);
