@@ -3,6 +3,7 @@
  * time-limit: 200 (under sanitizers, on a busy machine)
  */
 #include "../unit/unit.h"
+#include "../unit/unit_random.h"
 #include "sim_net.h"
 
 enum {
@@ -11,12 +12,15 @@ enum {
 	DELAY_US = 25000,
 	QUEUE_BYTES = 625000,
 	BEGIN_US = 1000000,
+	JITTER_EVERY_US = 30000,
 	FOUND_US = 4000000 /* the stripes have found their rates */
 };
 
-/* Of the queue that bulk is in, from FOUND_US on. */
+/* Of the queue that bulk is in, from FOUND_US on; and what the path is like from then on. */
 struct seen {
 	uint64_t longest_us, sum_us, looks;
+	uint32_t jitter_us; /* longest; another one every JITTER_EVERY_US */
+	uint64_t jitter_next_us;
 };
 
 static void look(struct sim *sim, void *user)
@@ -27,6 +31,10 @@ static void look(struct sim *sim, void *user)
 
 	if (sim->now_us < FOUND_US)
 		return;
+	if (seen->jitter_us && sim->now_us >= seen->jitter_next_us) {
+		sim->links[0][SIM_CLIENT].delay_us = DELAY_US + (uint32_t)unit_below(&sim->seed, seen->jitter_us + 1);
+		seen->jitter_next_us = sim->now_us + JITTER_EVERY_US;
+	}
 	seen->looks++;
 	seen->sum_us += queue_us;
 	if (queue_us > seen->longest_us)
@@ -94,5 +102,18 @@ int main(void)
 		if (share < 3 * 60)
 			UNIT_FAIL("%u %% arrived", share / 3);
 	}
+	UNIT_CASE("jitter, which looks like a queue now and then, holds nothing back for long, and ever less")
+		for (uint32_t jitter_us = 20000; jitter_us <= 40000; jitter_us += 20000) {
+			struct sim *sim = start(&seen, 1, 1000);
+			UNIT_TRUE(sim_run_until(sim, FOUND_US));
+			seen.jitter_us = jitter_us;
+			share_until(sim, FOUND_US + 6 * SIM_SECOND);
+			unsigned first = share_until(sim, FOUND_US + 36 * SIM_SECOND);
+			unsigned later = share_until(sim, FOUND_US + 96 * SIM_SECOND);
+			if (first < 80 || later < 90)
+				UNIT_FAIL("up to %u ms: %u %% arrived, then %u", (unsigned)(jitter_us / SIM_MS), first,
+				          later);
+			sim_free(sim);
+		}
 	return unit_exit();
 }
