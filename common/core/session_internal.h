@@ -97,12 +97,11 @@ struct path {
 	struct stripe_traffic past; /* of its stripes that are gone */
 	uint64_t delivered_bytes;   /* by all stripes that it ever had: segments' worth, retransmissions not counted */
 	/* session_queue.c: the limit, 0: no queue was seen, or one that is not ours; in the first case start_bytes is
-	 * the limit (0: none); what the windows held when little was under way; the most that arrived in an RTT of
-	 * late, and while start_bytes is the limit what the windows let through; when a queue was seen or prevented
-	 * last, in how many looks in a row one was seen, and in how many more than not although the limit held bulk
-	 * back; when that was last too many, and for how long that tells; and when the last look was, what was
-	 * delivered until then, and on how many stripes that were up */
-	uint64_t limit_bytes, start_bytes, idle_windows_bytes, most_Bps, windows_Bps;
+	 * the limit (0: none); the most that arrived in an RTT of late, and while start_bytes is the limit what the
+	 * windows let through; when a queue was seen or prevented last, in how many looks in a row one was seen, and in
+	 * how many more than not although the limit held bulk back; when that was last too many, and for how long that
+	 * tells; and when the last look was, what was delivered until then, and on how many stripes that were up */
+	uint64_t limit_bytes, start_bytes, most_Bps, windows_Bps;
 	uint64_t queue_us, foreign_us, foreign_for_us, looked_us, looked_bytes;
 	unsigned looked_stripes, queue_looks, held_looks;
 	bool held_back; /* since then the limit has held bulk back */

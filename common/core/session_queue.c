@@ -8,8 +8,8 @@
  * So what a path has under way is limited to what it delivers within its shortest RTT and a little more, once a queue
  * was seen to stay on it: while the RTT is longer than that, the bottleneck is busy, and what arrives is what it can
  * do. While it holds bulk back the limit follows the RTT, so that this stays as short as it should. Before a queue was
- * seen the stripes may fill the windows that they begin with, and then have a third more under way each round trip
- * than what arrived in the last: all of them doubling theirs would overrun the queue before it is seen.
+ * seen the stripes may fill the windows that connections begin with, and then have a third more under way each round
+ * trip than what arrived in the last: all of them doubling theirs would overrun the queue before it is seen.
  *
  * A queue that others fill is not made shorter by a limit: one that stays all the same ends it for a while, and for
  * longer each time.
@@ -22,8 +22,9 @@ enum {
 	SLACK_US = 1000,
 	BUSY_LOOKS = 3, /* RTTs in a row with a queue: it is none of a burst, and the bottleneck is busy */
 	LIMIT_MIN_BYTES = 65536,
-	START_PERCENT = 133, /* of what is enough for what was delivered, while no queue was seen */
-	FADING_DIVISOR = 4,  /* of what the bottleneck did too little, for each RTT with one */
+	INITIAL_SEGMENTS = 10, /* of each stripe (RFC 6928) */
+	START_PERCENT = 133,   /* of what is enough for what was delivered, while no queue was seen */
+	FADING_DIVISOR = 4,    /* of what the bottleneck did too little, for each RTT with one */
 	FOREIGN_LOOKS = 24, /* so many more RTTs with a queue than without, though bulk was held back: it is not ours */
 	REMEMBERED_US = 10000000,   /* how long a queue that was seen, or was not ours, tells anything; the latter twice
 	                               as long each time in a row, */
@@ -37,7 +38,7 @@ struct look {
 	uint64_t under_way_bytes;
 	uint64_t rtt_us; /* mean over what is under way */
 	uint32_t least_rtt_us;
-	uint64_t windows_bytes, windows_Bps; /* what the windows hold, and let through */
+	uint64_t initial_bytes, windows_Bps; /* what the windows held at first, and what they let through now */
 };
 
 static void look_at(const struct session *session, unsigned index, struct look *look)
@@ -50,7 +51,7 @@ static void look_at(const struct session *session, unsigned index, struct look *
 			continue;
 		look->stripes++;
 		look->under_way_bytes += info->under_way_bytes;
-		look->windows_bytes += info->cwnd_bytes;
+		look->initial_bytes += (uint64_t)INITIAL_SEGMENTS * info->mss_bytes;
 		look->windows_Bps += (uint64_t)info->cwnd_bytes * 1000000 / info->srtt_us;
 		weighted += (uint64_t)info->under_way_bytes * info->srtt_us;
 		if (info->rtt_min_us < look->least_rtt_us)
@@ -94,12 +95,13 @@ static void give_way(struct path *path, uint64_t now_us)
 		path->foreign_for_us = FOREIGN_MAX_US;
 }
 
-/* No queue was seen of late. What the windows held when nothing filled them is what the stripes may begin with. */
+/* No queue was seen of late. The stripes may begin with what new connections would; not with all that their windows
+ * have grown to, since small flows make windows grow that together are more than the path holds. */
 static void limit_start(struct path *path, const struct look *look)
 {
 	path->start_bytes = enough_bytes(path, look->least_rtt_us) * START_PERCENT / 100;
-	if (path->start_bytes < path->idle_windows_bytes)
-		path->start_bytes = path->idle_windows_bytes;
+	if (path->start_bytes < look->initial_bytes)
+		path->start_bytes = look->initial_bytes;
 }
 
 static void adapt(struct path *path, uint64_t now_us, const struct look *look, uint64_t rate_Bps)
@@ -145,8 +147,6 @@ static void look_again(struct session *session, unsigned index)
 	uint64_t took_us = session->now_us - path->looked_us;
 	if (look.least_rtt_us == UINT32_MAX || took_us < look.least_rtt_us)
 		return;
-	if (4 * look.under_way_bytes < look.windows_bytes)
-		path->idle_windows_bytes = look.windows_bytes;
 	/* Stripes that came, went or were held up tell nothing of the bottleneck: what one has delivered that was stale
 	 * till now may be acknowledged all at once. */
 	if (took_us < PAUSE_RTTS * (uint64_t)look.least_rtt_us + TICK_US && look.stripes == path->looked_stripes)

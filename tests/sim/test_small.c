@@ -8,7 +8,15 @@
 #include "../unit/unit.h"
 #include "sim_net.h"
 
-enum { AT_ONCE = 8, WARM_UP = 40, REQUESTS = 200, SEEDS = 2, BEGIN_US = 3 * SIM_SECOND };
+enum {
+	AT_ONCE = 8,
+	WARM_UP = 40,
+	LITTLE_BYTES = 30000, /* answers that make windows grow, though together they need little */
+	LITTLE = 400,
+	REQUESTS = 200,
+	SEEDS = 4,
+	BEGIN_US = 3 * SIM_SECOND
+};
 
 static const struct situation {
 	const char *name;
@@ -19,25 +27,27 @@ static const struct situation {
 	unsigned percent, within_ms; /* bound: so many of 100 */
 	unsigned download_share;     /* of what the link has left, in percent: bound */
 	bool cold;                   /* the first requests count, too */
+	bool after_little;           /* LITTLE others have gone before */
 } situations[] = {
-        {"1 kB, 3 % loss", 8, 1000, 30000, false, false, 95, 110, 0, false},
-        {"1 kB at once, 3 % loss", 8, 1000, 30000, true, false, 95, 60, 0, false},
-        {"30 kB, 3 % loss", 8, 30000, 30000, false, false, 95, 210, 0, false},
-        {"30 kB, 3 % loss", 16, 30000, 30000, false, false, 95, 175, 0, false},
-        {"30 kB at once, 3 % loss", 16, 30000, 30000, true, false, 95, 125, 0, false},
-        {"30 kB, 3 % loss", 40, 30000, 30000, false, false, 95, 160, 0, false},
-        {"300 kB, 3 % loss", 16, 300000, 30000, false, false, 99, 330, 0, false},
-        {"300 kB at once, 3 % loss", 16, 300000, 30000, true, false, 99, 290, 0, false},
-        {"300 kB, 3 % loss", 40, 300000, 30000, false, false, 99, 285, 0, false},
-        {"300 kB at once, 3 % loss", 40, 300000, 30000, true, false, 99, 275, 0, false},
-        {"300 kB at once, 3 % loss, from the first one", 40, 300000, 30000, true, false, 99, 315, 0, true},
-        {"1 kB beside a download, no loss", 8, 1000, 0, false, true, 99, 160, 95, false},
-        {"1 kB beside a download, 3 % loss", 16, 1000, 30000, false, true, 99, 180, 90, false},
-        {"1 kB beside a download, 3 % loss", 40, 1000, 30000, false, true, 99, 160, 90, false},
-        {"30 kB beside a download, 3 % loss", 8, 30000, 30000, false, true, 99, 300, 86, false},
-        {"30 kB beside a download, 3 % loss", 40, 30000, 30000, false, true, 99, 250, 90, false},
-        {"300 kB beside a download, 3 % loss", 16, 300000, 30000, false, true, 95, 330, 86, false},
-        {"300 kB beside a download, 3 % loss", 40, 300000, 30000, false, true, 95, 330, 88, false},
+        {"1 kB, 3 % loss", 8, 1000, 30000, false, false, 95, 110, 0, false, false},
+        {"1 kB at once, 3 % loss", 8, 1000, 30000, true, false, 95, 60, 0, false, false},
+        {"30 kB, 3 % loss", 8, 30000, 30000, false, false, 95, 210, 0, false, false},
+        {"30 kB, 3 % loss", 16, 30000, 30000, false, false, 95, 175, 0, false, false},
+        {"30 kB at once, 3 % loss", 16, 30000, 30000, true, false, 95, 125, 0, false, false},
+        {"30 kB, 3 % loss", 40, 30000, 30000, false, false, 95, 160, 0, false, false},
+        {"300 kB, 3 % loss", 16, 300000, 30000, false, false, 99, 330, 0, false, false},
+        {"300 kB at once, 3 % loss", 16, 300000, 30000, true, false, 99, 290, 0, false, false},
+        {"300 kB, 3 % loss", 40, 300000, 30000, false, false, 99, 285, 0, false, false},
+        {"300 kB at once, 3 % loss", 40, 300000, 30000, true, false, 99, 275, 0, false, false},
+        {"300 kB at once, 3 % loss, from the first one", 40, 300000, 30000, true, false, 99, 315, 0, true, false},
+        {"300 kB at once, 3 % loss, after small ones", 40, 300000, 30000, true, false, 99, 308, 0, true, true},
+        {"1 kB beside a download, no loss", 8, 1000, 0, false, true, 99, 160, 95, false, false},
+        {"1 kB beside a download, 3 % loss", 16, 1000, 30000, false, true, 99, 180, 90, false, false},
+        {"1 kB beside a download, 3 % loss", 40, 1000, 30000, false, true, 99, 160, 90, false, false},
+        {"30 kB beside a download, 3 % loss", 8, 30000, 30000, false, true, 99, 300, 86, false, false},
+        {"30 kB beside a download, 3 % loss", 40, 30000, 30000, false, true, 99, 250, 90, false, false},
+        {"300 kB beside a download, 3 % loss", 16, 300000, 30000, false, true, 95, 330, 86, false, false},
+        {"300 kB beside a download, 3 % loss", 40, 300000, 30000, false, true, 95, 330, 88, false, false},
 };
 
 /* Requests that are made one after another, AT_ONCE at a time. */
@@ -45,30 +55,40 @@ struct requests {
 	const struct situation *situation;
 	struct sim_flow *running[AT_ONCE];
 	unsigned started, answered;
+	unsigned little, all; /* of all the first are small, and only the last REQUESTS count */
 	uint64_t took_us[REQUESTS];
 };
+
+/* How many are started: all of the small ones have their answers before the first of the others is. */
+static unsigned startable(const struct requests *requests)
+{
+	return requests->answered < requests->little ? requests->little : requests->all;
+}
 
 static void on_step(struct sim *sim, void *user)
 {
 	struct requests *requests = user;
-	const struct sim_plan plan = {.bytes = {100, requests->situation->answer_bytes},
-	                              .answers = true,
-	                              .early = requests->situation->early};
 
 	if (sim->now_us < BEGIN_US)
 		return;
 	for (unsigned i = 0; i < AT_ONCE; i++) {
 		struct sim_flow *flow = requests->running[i];
-		if (flow && flow->ends[SIM_CLIENT].read < plan.bytes[SIM_SERVER])
+		if (flow && flow->ends[SIM_CLIENT].read < flow->plan.bytes[SIM_SERVER])
 			continue;
 		if (flow) {
-			unsigned number = requests->answered++ - (requests->situation->cold ? 0 : WARM_UP);
+			unsigned number = requests->answered++ - (requests->all - REQUESTS);
 			if (number < REQUESTS)
 				requests->took_us[number] = sim->now_us - flow->started_us;
 		}
-		bool more = requests->started < WARM_UP + REQUESTS;
-		requests->started += more;
-		requests->running[i] = more ? sim_add(sim, &plan) : NULL;
+		requests->running[i] = NULL;
+		if (requests->started >= startable(requests))
+			continue;
+		bool little = requests->started++ < requests->little;
+		const struct situation *situation = requests->situation;
+		requests->running[i] =
+		        sim_add(sim, &(struct sim_plan){.bytes = {100, little ? LITTLE_BYTES : situation->answer_bytes},
+		                                        .answers = true,
+		                                        .early = situation->early});
 	}
 }
 
@@ -82,7 +102,8 @@ static int compare(const void *a, const void *b)
 /* All requests with one seed; the download's share of what they leave of the link, in percent. */
 static unsigned run(const struct situation *situation, uint64_t seed, uint64_t took_us[REQUESTS])
 {
-	struct requests requests = {.situation = situation};
+	const unsigned little = situation->after_little ? LITTLE : 0, warm_up = situation->cold ? 0 : WARM_UP;
+	struct requests requests = {.situation = situation, .little = little, .all = little + warm_up + REQUESTS};
 	struct sim_config config = {.seed = seed,
 	                            .path_count = 1,
 	                            .paths = {{.stripes = situation->stripes,
@@ -108,11 +129,11 @@ static unsigned run(const struct situation *situation, uint64_t seed, uint64_t t
 	sim->wake_us = 0;
 	if (download)
 		before = download->ends[SIM_CLIENT].read;
-	while (requests.answered < WARM_UP + REQUESTS && sim->now_us < 60ull * SIM_SECOND)
+	while (requests.answered < requests.all && sim->now_us < 60ull * SIM_SECOND)
 		if (!sim_run_until(sim, sim->now_us + 100 * SIM_MS))
 			break;
 	UNIT_STR(sim->wrong, "");
-	UNIT_EQ(requests.answered, WARM_UP + REQUESTS);
+	UNIT_EQ(requests.answered, requests.all);
 	if (download) {
 		uint64_t could = config.paths[0].rate_Bps * (sim->now_us - BEGIN_US) / SIM_SECOND *
 		                 (1000000 - situation->loss_ppm) / 1000000;
