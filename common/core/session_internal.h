@@ -297,6 +297,8 @@ void queues_look(struct session *session);
 bool queue_is_full(const struct path *path, uint64_t under_way_bytes);
 /* And with so much it has capacity that new data leaves idle. */
 bool queue_has_idle(const struct path *path, uint64_t under_way_bytes);
+/* One was seen or prevented lately: what bulk's stripes carry fills the path. */
+bool queue_is_about(const struct path *path, uint64_t now_us);
 
 /* --- session_time.c */
 void time_run(struct session *session);

@@ -29,6 +29,7 @@ enum {
 	REMEMBERED_US = 10000000,   /* how long a queue that was seen, or was not ours, tells anything; the latter twice
 	                               as long each time in a row, */
 	FOREIGN_MAX_US = 300000000, /* up to this: so long the kernel keeps a least RTT (tcp_min_rtt_wlen) */
+	LATELY_US = 1000000,        /* how long bulk is taken to fill the path after a queue was seen or prevented */
 	PAUSE_RTTS = 4              /* a measurement over a longer time has a pause in it */
 };
 
@@ -188,4 +189,9 @@ bool queue_has_idle(const struct path *path, uint64_t under_way_bytes)
 {
 	uint64_t limit_bytes = limit_of(path);
 	return !limit_bytes || under_way_bytes < limit_bytes / 2;
+}
+
+bool queue_is_about(const struct path *path, uint64_t now_us)
+{
+	return path->queue_us && now_us - path->queue_us < LATELY_US;
 }

@@ -8,7 +8,8 @@ enum {
 	LOSS_UNKNOWN = 1000, /* fewer segments than this tell nothing */
 	LOSS_GUESS = 10000,  /* ppm; until then */
 	STUCK_RTTS = 4,      /* without an acknowledgement: repairs take less */
-	LOSS_WORTH = 1000    /* ppm; copies are worth it from here on */
+	LOSS_WORTH = 1000,   /* ppm; copies are worth it from here on */
+	LANE_KEPT = 2        /* stripes of a wide express lane that are never lent */
 };
 
 /* The chance that the next frame, or a segment before it that is under way, is lost. */
@@ -37,12 +38,21 @@ static uint32_t room_of(const struct stripe *stripe)
 	return room_bytes >= ROOM_MIN && stripe_output_fits(stripe, 8) ? (uint32_t)room_bytes : 0;
 }
 
+/* Of the express lane, and kept for it. Where no queue is about the others do not fill the path: their windows are what
+ * bulk waits for, and most of a wide lane is lent to it. */
+static bool is_express(const struct run *run, const struct stripe *stripe)
+{
+	const struct path *path = &run->session->paths[stripe->path];
+	bool lent = stripe->wide && stripe->index >= LANE_KEPT && !queue_is_about(path, run->session->now_us);
+	return stripe->express && !lent;
+}
+
 void run_look_at(struct run *run, size_t i)
 {
 	const struct stripe *stripe = run->stripes[i];
 	run->choices[i] = (struct sched_choice){
 	        .usable = run_works(run, (int)i) && !stripe->rest_us && !run->taken[i],
-	        .express = stripe->express,
+	        .express = is_express(run, stripe),
 	        .wide = stripe->wide,
 	        .backup = stripe->backup,
 	        .in_recovery = stripe->info.in_recovery,

@@ -100,6 +100,38 @@ static double upload_beside_trickles(void)
 	return mbit_s;
 }
 
+/* What an upload carries beside keystrokes, in percent of what it carries alone, over 16 stripes whose windows 1 % loss
+ * keeps far from filling the link. */
+static uint64_t share_that_loss_limits(struct keys *keys)
+{
+	struct sim_config config = one_path(10000);
+	config.paths[0].stripes = 16;
+	config.paths[0].congestion = SIM_RENO;
+	config.step = on_step;
+	config.user = keys;
+	struct sim *sim = sim_new(&config);
+
+	if (!UNIT_TRUE(sim))
+		return 0;
+	const struct sim_flow *upload =
+	        sim_add(sim, &(struct sim_plan){.bytes = {1000000000, 0}, .chunk = {100000, 0}});
+	keys->flow = sim_add(
+	        sim, &(struct sim_plan){
+	                     .bytes = {KEYS, 0}, .start_us = BEGIN_US, .chunk = {1, 0}, .pause_us = {APART_US, 0}});
+	sim_run_until(sim, BEGIN_US);
+	uint64_t before = upload->ends[SIM_SERVER].read;
+	sim_run_until(sim, BEGIN_US + KEYS * APART_US);
+	uint64_t beside = upload->ends[SIM_SERVER].read - before;
+	sim_run_until(sim, BEGIN_US + KEYS * APART_US + 3 * SIM_SECOND);
+	before = upload->ends[SIM_SERVER].read;
+	sim_run_until(sim, BEGIN_US + 2 * KEYS * APART_US + 3 * SIM_SECOND);
+	UNIT_STR(sim->wrong, "");
+	UNIT_EQ(keys->come, KEYS);
+	uint64_t alone = upload->ends[SIM_SERVER].read - before;
+	sim_free(sim);
+	return alone ? beside * 100 / alone : 0;
+}
+
 int main(void)
 {
 	for (size_t i = 0; i < sizeof situations / sizeof situations[0]; i++) {
@@ -119,6 +151,14 @@ int main(void)
 		double mbit_s = upload_beside_trickles();
 		if (mbit_s < 8)
 			UNIT_FAIL("it had %.1f Mbit/s", mbit_s);
+	}
+	UNIT_CASE("an upload over stripes that loss keeps slow has most of them, and keystrokes come all the same") {
+		struct keys keys = {0};
+		uint64_t share = share_that_loss_limits(&keys);
+		qsort(keys.took_us, KEYS, sizeof keys.took_us[0], compare);
+		uint64_t took_ms = keys.took_us[KEYS * 99 / 100] / 1000;
+		if (share < 80 || took_ms > 65)
+			UNIT_FAIL("it kept %u %%; keystrokes took %u ms", (unsigned)share, (unsigned)took_ms);
 	}
 	return unit_exit();
 }
