@@ -152,7 +152,7 @@ const char *frame_decode_header(struct frame_header *header, const uint8_t *byte
 	unsigned type = first & 15;
 
 	if (first >> 4 != FRAME_VERSION)
-		return "wrong protocol version";
+		return "another protocol, or another version";
 	if (type >= LAYOUT_COUNT || !layouts[type].name)
 		return "unknown frame type";
 	const struct layout *layout = &layouts[type];

@@ -33,7 +33,7 @@ enum sched_class {
 
 struct sched_choice {
 	bool usable;  /* up, neither stale nor resting */
-	bool express; /* of the express lane */
+	bool express; /* of the express lane, and not lent to bulk */
 	bool wide;    /* its path has stripes enough for both */
 	bool backup;
 	bool in_recovery;

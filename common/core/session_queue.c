@@ -29,7 +29,7 @@ enum {
 	REMEMBERED_US = 10000000,   /* how long a queue that was seen, or was not ours, tells anything; the latter twice
 	                               as long each time in a row, */
 	FOREIGN_MAX_US = 300000000, /* up to this: so long the kernel keeps a least RTT (tcp_min_rtt_wlen) */
-	LATELY_US = 1000000,        /* how long bulk is taken to fill the path after a queue was seen or prevented */
+	LATELY_US = 1000000,        /* so long bulk is taken to fill the path after its limit held it back */
 	PAUSE_RTTS = 4              /* a measurement over a longer time has a pause in it */
 };
 
@@ -109,6 +109,8 @@ static void adapt(struct path *path, uint64_t now_us, const struct look *look, u
 {
 	uint64_t least_us = look->least_rtt_us;
 	bool queue = look->rtt_us > least_us + least_us / QUEUE_DIVISOR + SLACK_US;
+	if (path->limit_bytes && path->held_back)
+		path->held_us = now_us;
 	/* Of three looks in a row that see a queue, the bottleneck was busy between the last two, and what comes back
 	 * tells; not in a lull, in which the stripes' smoothed RTTs still tell of a queue that was. */
 	if (rate_Bps > path->most_Bps)
@@ -191,7 +193,7 @@ bool queue_has_idle(const struct path *path, uint64_t under_way_bytes)
 	return !limit_bytes || under_way_bytes < limit_bytes / 2;
 }
 
-bool queue_is_about(const struct path *path, uint64_t now_us)
+bool queue_fills(const struct path *path, uint64_t now_us)
 {
-	return path->queue_us && now_us - path->queue_us < LATELY_US;
+	return path->held_us && now_us - path->held_us < LATELY_US;
 }

@@ -38,12 +38,12 @@ static uint32_t room_of(const struct stripe *stripe)
 	return room_bytes >= ROOM_MIN && stripe_output_fits(stripe, 8) ? (uint32_t)room_bytes : 0;
 }
 
-/* Of the express lane, and kept for it. Where no queue is about the others do not fill the path: their windows are what
- * bulk waits for, and most of a wide lane is lent to it. */
-static bool is_express(const struct run *run, const struct stripe *stripe)
+/* Of the express lane, and kept for it. Where no limit holds bulk back the others do not fill the path: their windows
+ * are what it waits for, and most of a wide lane is lent to it. */
+static bool is_reserved(const struct run *run, const struct stripe *stripe)
 {
 	const struct path *path = &run->session->paths[stripe->path];
-	bool lent = stripe->wide && stripe->index >= LANE_KEPT && !queue_is_about(path, run->session->now_us);
+	bool lent = stripe->wide && stripe->index >= LANE_KEPT && !queue_fills(path, run->session->now_us);
 	return stripe->express && !lent;
 }
 
@@ -52,7 +52,7 @@ void run_look_at(struct run *run, size_t i)
 	const struct stripe *stripe = run->stripes[i];
 	run->choices[i] = (struct sched_choice){
 	        .usable = run_works(run, (int)i) && !stripe->rest_us && !run->taken[i],
-	        .express = is_express(run, stripe),
+	        .express = is_reserved(run, stripe),
 	        .wide = stripe->wide,
 	        .backup = stripe->backup,
 	        .in_recovery = stripe->info.in_recovery,

@@ -62,19 +62,33 @@ static int check_key(struct conf_reader *reader, struct conf_place at, struct co
 	return check_key_file(reader, file_at, key->key_file);
 }
 
+/* One can connect to it: neither "any" nor multicast nor broadcast. */
+static bool is_a_host(const struct addr *addr)
+{
+	static const uint8_t none[sizeof addr->ip], all[4] = {255, 255, 255, 255};
+	if (addr->family == ADDR_IPV4)
+		return memcmp(addr->ip, none, 4) != 0 && memcmp(addr->ip, all, 4) != 0 && addr->ip[0] >> 4 != 14;
+	return memcmp(addr->ip, none, sizeof none) != 0 && addr->ip[0] != 255;
+}
+
 /* Names and remotes that a path takes from its surroundings. */
 static int complete_path(struct conf_reader *reader, struct conf_path *path, size_t i)
 {
 	const struct conf_tx *tx = &reader->conf->tx;
 	struct conf_place at = place_at(reader, "paths.[%zu]", i);
 	uint16_t port = path->remote.port;
+	bool own = path->remote.family != ADDR_NONE;
 
-	if (path->remote.family == ADDR_NONE) {
+	if (!own) {
 		if (tx->rx_proxy.family == ADDR_NONE)
 			return conf_fail(reader, at,
 			                 "rx_proxy_ip is missing; every path without a remote_ip of its own needs it");
 		path->remote = tx->rx_proxy;
 	}
+	if (!is_a_host(&path->remote))
+		return conf_fail(reader,
+		                 own ? place_at(reader, "paths.[%zu].remote_ip", i) : place_at(reader, "rx_proxy_ip"),
+		                 "is nobody's address; expected that of rx_proxy");
 	path->remote.port = port ? port : tx->rx_proxy.port;
 	if (!path->name[0])
 		snprintf(path->name, sizeof path->name, "path%zu", i);

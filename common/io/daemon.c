@@ -40,7 +40,8 @@ static void on_stop(struct ev_loop *loop, ev_signal *w, int events)
 		return;
 	}
 	daemon->stopping = true;
-	log_event(LOG_LEVEL_INFO, "stopping", "signal=%s", w->signum == SIGINT ? "INT" : "TERM");
+	const char *name = w->signum == SIGINT ? "INT" : w->signum == SIGHUP ? "HUP" : "TERM";
+	log_event(LOG_LEVEL_INFO, "stopping", "signal=%s", name);
 	notify_send("STOPPING=1");
 	daemon->ops->stop(daemon->user);
 	/* What this wakeup has taken is none of it. */
@@ -88,6 +89,11 @@ int daemon_init(struct daemon *daemon, const struct daemon_ops *ops, void *user)
 	ev_timer_init(&daemon->deadline, on_deadline, DAEMON_GRACE_S, 0);
 	watch_signal(daemon, &daemon->terminate, on_stop, SIGTERM);
 	watch_signal(daemon, &daemon->interrupt, on_stop, SIGINT);
+	/* A terminal that closes; under nohup(1) it is ignored, and stays so. */
+	if (signal(SIGHUP, SIG_DFL) == SIG_IGN)
+		signal(SIGHUP, SIG_IGN);
+	else
+		watch_signal(daemon, &daemon->hangup, on_stop, SIGHUP);
 	watch_signal(daemon, &daemon->report, on_report, SIGUSR1);
 	return 0;
 }
@@ -108,6 +114,7 @@ void daemon_serve(struct daemon *daemon, const char *format, ...)
 void daemon_fini(struct daemon *daemon)
 {
 	ev_signal_stop(daemon->loop, &daemon->terminate);
+	ev_signal_stop(daemon->loop, &daemon->hangup);
 	ev_signal_stop(daemon->loop, &daemon->interrupt);
 	ev_signal_stop(daemon->loop, &daemon->report);
 	ev_timer_stop(daemon->loop, &daemon->grace);

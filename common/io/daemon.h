@@ -1,8 +1,8 @@
 /* daemon: what both proxies do as processes: signals, the way they end, descriptors.
  *
- *   SIGTERM, SIGINT   stop: nothing new, and what there is may end within DAEMON_GRACE_S; once more: at once
- *   SIGUSR1           stats
- *   SIGPIPE           ignored
+ *   SIGTERM, SIGINT, SIGHUP   stop: nothing new, and what there is may end within DAEMON_GRACE_S; once more: at once
+ *   SIGUSR1                   stats
+ *   SIGPIPE                   ignored
  */
 #ifndef PAIR_IO_DAEMON_H
 #define PAIR_IO_DAEMON_H
@@ -26,7 +26,7 @@ struct daemon {
 	/* private */
 	const struct daemon_ops *ops;
 	void *user;
-	ev_signal terminate, interrupt, report;
+	ev_signal terminate, interrupt, hangup, report;
 	ev_timer grace;    /* looks whether it is busy */
 	ev_timer deadline; /* not a time of ev_now, which is the wall clock */
 	bool stopping;

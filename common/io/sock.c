@@ -18,7 +18,7 @@
 
 enum {
 	STRIPE_IDLE_S = 4,
-	STRIPE_PROBE_S = 2,
+	STRIPE_PROBE_S = 1, /* on a path that loses, probes are lost as well: six in a row end a stripe */
 	/* How long a path that is well again may go unnoticed, against the kernel's 120 s; above any sound RTT. */
 	STRIPE_RTO_MAX_MS = 2000,
 	/* Long enough for a laptop's nap, short enough that what a vanished application leaves does not pile up. */

@@ -132,6 +132,10 @@ static const struct wrong {
 	 {"interfaces[1]", "no valid name"}},
 	{"empty file name", CONF_DEST, "dest = { out = \"\"; };", {"dest.out", "is empty"}},
 	/* addresses */
+	{"remote that is nobody's", CONF_TX_PROXY, "tx_proxy = {\n rx_proxy_ip = \"0.0.0.0\"; };",
+	 {"n.conf:2: tx_proxy.rx_proxy_ip", "nobody's address"}},
+	{"remote of a path that is nobody's", CONF_TX_PROXY, TX("paths = ( { name = \"a\";\n remote_ip = \"ff02::1\"; } );"),
+	 {"n.conf:3: tx_proxy.paths[0].remote_ip", "nobody's address"}},
 	{"bad address", CONF_TX_PROXY, "tx_proxy = { rx_proxy_ip = \"192.0.2.256\"; };",
 	 {"n.conf:1: ", "is not an address"}},
 	{"host name", CONF_STREAM, "stream = { dest_ip = \"localhost\"; };", {"\"localhost\" is not an address"}},

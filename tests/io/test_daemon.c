@@ -12,11 +12,12 @@
 #include "../../common/io/daemon.h"
 #include "../unit/unit.h"
 
-enum { CASES = 4, STOP_MS = 400 };
+enum { CASES = 5, STOP_MS = 400 };
 
 struct test {
 	const char *name;
 	bool busy;
+	int signum;       /* that tells it to end; 0: SIGTERM */
 	int set_s;        /* the wall clock is moved by so much when it has been told to end */
 	unsigned stop_ms; /* what the owner's stop takes */
 	unsigned least_ms, most_ms;
@@ -24,6 +25,7 @@ struct test {
 
 static const struct test tests[CASES] = {
         {.name = "nothing is left", .busy = false, .most_ms = 500},
+        {.name = "its terminal closes", .busy = false, .signum = SIGHUP, .most_ms = 500},
         {.name = "the clock is set back", .busy = true, .set_s = -3600, .least_ms = 1950, .most_ms = 3000},
         {.name = "the clock is set forward", .busy = true, .set_s = 3600, .least_ms = 1950, .most_ms = 3000},
         {.name = "stopping takes a while",
@@ -91,7 +93,9 @@ static void stats(void *user)
 
 static void on_timer(struct ev_loop *loop, ev_timer *w, int events)
 {
-	kill(getpid(), SIGTERM);
+	const struct test *test = w->data;
+
+	kill(getpid(), test->signum ? test->signum : SIGTERM);
 }
 
 /* Tells on `out` how many ms it took. */
@@ -105,6 +109,7 @@ static void child(const struct test *test, int out)
 	if (daemon_init(&daemon, &ops, (void *)(uintptr_t)test))
 		exit(1);
 	ev_timer_init(&timer, on_timer, 0.1, 0);
+	timer.data = (void *)(uintptr_t)test;
 	ev_timer_start(daemon.loop, &timer);
 	daemon_serve(&daemon, "case=1");
 	took_ms = now_ms() - told_ms;

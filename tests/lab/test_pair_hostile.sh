@@ -69,7 +69,7 @@ rx_is_left_with() { [ "$(stat rx flows)" = 0 ] && [ "$(stat rx stripes_up)" = "$
 test_before_hello() {
 	local seed lines_before
 	refused "another protocol's first bytes" "flag" hex=16030100a5010000a10303
-	refused "a wrong version" "wrong protocol version" hex=2100002c00000000
+	refused "a wrong version" "another protocol, or another version" hex=2100002c00000000
 	refused "an unknown type" "unknown frame type" hex=1f00000000000000
 	refused "HELLO without the magic number" "not a stripe" hex=1100002c00000000 \
 		hex=ffffffff00000000000000000000000000000000000000000001000000000000000000000000000000000000

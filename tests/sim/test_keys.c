@@ -1,5 +1,6 @@
 /* Keystrokes beside uploads: a byte each 50 ms, so that there is always one that is not acknowledged. And what flows
- * that say somewhat more, as steadily, leave for bulk: they are not keystrokes, and do not travel twice.
+ * that say somewhat more, as steadily, leave for bulk: they are not keystrokes, and do not travel twice. And what
+ * keystrokes leave for an upload whose stripes loss keeps slow.
  * time-limit: 200 (under sanitizers, on a busy machine)
  */
 #include <stdlib.h>

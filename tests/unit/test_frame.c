@@ -191,9 +191,9 @@ static const struct malformed {
 	uint8_t len;
 	uint8_t bytes[FRAME_HEAD_MAX];
 } malformed[] = {
-        {"version 0", "wrong protocol version", 8, {0x05}},
-        {"version 2", "wrong protocol version", 8, {0x25}},
-        {"an HTTP request", "wrong protocol version", 8, {'G', 'E', 'T', ' ', '/', ' ', 'H', 'T'}},
+        {"version 0", "another protocol, or another version", 8, {0x05}},
+        {"version 2", "another protocol, or another version", 8, {0x25}},
+        {"an HTTP request", "another protocol, or another version", 8, {'G', 'E', 'T', ' ', '/', ' ', 'H', 'T'}},
         {"type 0", "unknown frame type", 8, {0x10}},
         {"type 14", "unknown frame type", 8, {0x1e}},
         {"type 15", "unknown frame type", 8, {0x1f}},

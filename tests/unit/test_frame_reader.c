@@ -362,11 +362,11 @@ static const struct malformed {
 	uint8_t taken; /* bytes after which it is refused, at the latest */
 	uint8_t bytes[FRAME_HEAD_MAX];
 } malformed[] = {
-        {"noise", "wrong protocol version", 8, {0xff, 0xff, 0xff, 0xff}},
-        {"a TLS hello", "wrong protocol version", 8, {0x16 ^ 0x20, 3, 1, 2, 0, 1, 0, 1}},
-        {"HTTP", "wrong protocol version", 8, {'G', 'E', 'T', ' ', '/', ' ', 'H', 'T'}},
-        {"SSH", "wrong protocol version", 8, {'S', 'S', 'H', '-', '2', '.', '0', '-'}},
-        {"zeros", "wrong protocol version", 8, {0}},
+        {"noise", "another protocol, or another version", 8, {0xff, 0xff, 0xff, 0xff}},
+        {"a TLS hello", "another protocol, or another version", 8, {0x16 ^ 0x20, 3, 1, 2, 0, 1, 0, 1}},
+        {"HTTP", "another protocol, or another version", 8, {'G', 'E', 'T', ' ', '/', ' ', 'H', 'T'}},
+        {"SSH", "another protocol, or another version", 8, {'S', 'S', 'H', '-', '2', '.', '0', '-'}},
+        {"zeros", "another protocol, or another version", 8, {0}},
         {"type 0", "unknown frame type", 8, {0x10}},
         {"type 14", "unknown frame type", 8, {0x1e}},
         {"flag 4 of DATA", "unknown flag", 8, {0x18, 4, 0, 9, 0, 0, 0, 1}},
