@@ -227,7 +227,9 @@ uint64_t session_next_us(const struct session *session)
 		return session->now_us;
 	if (session->ack_first)
 		next_us = session->ack_first->ack_due_us;
-	next_us = earlier(next_us, expiry_us(session));
+	/* It may have come nearer, and so be past, by what stripes were found to be like in this run. */
+	uint64_t expires_us = expiry_us(session);
+	next_us = earlier(next_us, expires_us > session->now_us ? expires_us : session->now_us);
 	if (!session->stripes_up)
 		return next_us;
 	next_us = earlier(next_us, paths_next_us(session));
