@@ -9,7 +9,7 @@
  * was seen to stay on it: while the RTT is longer than that, the bottleneck is busy, and what arrives is what it can
  * do. While it holds bulk back the limit follows the RTT, so that this stays as short as it should. Before a queue was
  * seen the stripes may fill the windows that connections begin with, and then have a third more under way each round
- * trip than what arrived in the last: all of them doubling theirs would overrun the queue before it is seen.
+ * trip than the most that arrived in one: all of them doubling theirs would overrun the queue before it is seen.
  *
  * A queue that others fill is not made shorter by a limit: one that stays all the same ends it for a while, and for
  * longer each time.

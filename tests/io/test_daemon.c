@@ -106,6 +106,7 @@ static void child(const struct test *test, int out)
 	ev_timer timer;
 	unsigned took_ms = 0;
 
+	signal(SIGHUP, SIG_DFL); /* whoever runs this may ignore it */
 	if (daemon_init(&daemon, &ops, (void *)(uintptr_t)test))
 		exit(1);
 	ev_timer_init(&timer, on_timer, 0.1, 0);
