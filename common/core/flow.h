@@ -38,6 +38,7 @@ struct flow_link {
 /* What a flow has sent with parity to follow (session_block.c). */
 struct flow_block {
 	struct page *page; /* the sums; NULL: no block has begun */
+	uint64_t number;   /* ≥ 1, of the session's blocks; what stripes carry of it is counted under it */
 	uint64_t start;    /* offset of its first byte */
 	uint32_t len;      /* bytes so far */
 	bool over;         /* no more will come */

@@ -70,7 +70,11 @@ uint64_t sched_cost_us(const struct sched_choice *choice, enum sched_class class
 	if (class < SCHED_YOUNG)
 		return repaired_us(choice, len_bytes);
 	uint64_t srtt_us = choice->srtt_us ? choice->srtt_us : UNKNOWN_SRTT_US;
-	return sched_delivery_us(choice, class == SCHED_YOUNG ? len_bytes : 0) + srtt_us * choice->repair_ppm / 1000000;
+	uint64_t repair_us = srtt_us * choice->repair_ppm / 1000000;
+	if (class != SCHED_YOUNG)
+		return sched_delivery_us(choice, 0) + repair_us;
+	uint64_t more = choice->block_frames > SCHED_SPREAD_FREE ? choice->block_frames - SCHED_SPREAD_FREE : 0;
+	return sched_delivery_us(choice, len_bytes) + repair_us + more * SCHED_SPREAD_US;
 }
 
 int sched_pick(const struct sched_choice *choices, size_t count, enum sched_class class, uint32_t len_bytes,

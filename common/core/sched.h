@@ -9,8 +9,11 @@
  *
  * A small frame, or one of a young flow, goes where it is least likely to wait for a repair: what is under way before
  * it on a stripe, and lost, holds it up for an RTT, and nobody knows of it yet. So for these that chance, times the
- * RTT, is added; it also spreads a young flow over all stripes, so that none of them holds up more than parity can
- * stand for.
+ * RTT, is added.
+ *
+ * A young flow's frames spread over all stripes, so that none of them holds up more than parity can stand for: one
+ * that was given SCHED_SPREAD_FREE more of them than another of its path costs SCHED_SPREAD_US for each further one.
+ * That is more than what stripes differ by in rate and in what is under way, which gave one in eight twice its share.
  *
  * While small flows are about, bulk keeps off the express stripes; on a path that is not wide all keep off them but
  * frames that are all that there is to say just now (doc/architecture.md, "the express lane"). Bulk and young flows
@@ -22,6 +25,8 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+
+enum { SCHED_SPREAD_FREE = 2, SCHED_SPREAD_US = 10000 };
 
 enum sched_class {
 	SCHED_BULK,
@@ -44,6 +49,8 @@ struct sched_choice {
 	uint64_t rate_Bps;      /* 0: not known */
 	uint64_t backlog_bytes; /* what waits before the next frame */
 	uint32_t room_bytes;    /* 0: takes nothing now */
+	uint32_t block_frames;  /* of the block that a young flow's frame is of, so many more than other stripes of its
+	                           path */
 	uint32_t repair_ppm;    /* the chance that the next frame waits for a repair, its own included */
 };
 
@@ -64,7 +71,8 @@ uint64_t sched_later_us(const struct sched_choice *choices, size_t count, size_t
 uint64_t sched_delivery_us(const struct sched_choice *choice, uint32_t len_bytes);
 
 /* What sched_pick finds the least of: that time; for bulk with the srtt of a repair; for small frames, which take none
- * themselves, and young flows with what a repair would add times its chance. */
+ * themselves, and young flows with what a repair would add times its chance; for the latter with what it was given of
+ * the block. */
 uint64_t sched_cost_us(const struct sched_choice *choice, enum sched_class class, uint32_t len_bytes);
 
 #endif

@@ -55,7 +55,8 @@ static void begin(struct flow *flow)
 	if (!page)
 		return;
 	memset(page->bytes, 0, ROWS * PARITY_SYMBOL_BYTES);
-	flow->block = (struct flow_block){.page = page, .start = flow->egress.sent};
+	flow->block =
+	        (struct flow_block){.page = page, .number = ++flow->session->last_block, .start = flow->egress.sent};
 	flow->session->blocks++;
 }
 
@@ -212,6 +213,17 @@ void blocks_send(struct run *run)
 		else if (flow->block.due_us <= session->now_us && !may_wait(flow) && !send_rows(run, flow))
 			return;
 	}
+}
+
+uint32_t block_frames(const struct flow *flow, const struct stripe *stripe)
+{
+	return flow->block.page && stripe->block == flow->block.number ? stripe->block_frames : 0;
+}
+
+void block_count(const struct flow *flow, struct stripe *stripe)
+{
+	stripe->block_frames = block_frames(flow, stripe) + 1;
+	stripe->block = flow->block.number;
 }
 
 struct frame_block block_of(const struct flow *flow)

@@ -80,11 +80,12 @@ static uint64_t at_least_us(const struct stripe *stripe)
 }
 
 /* A path that is thought too slow is not used, and so would never show that it has become better: what is known of it
- * fades, until it is tried again. With nothing under way no measurement is on its way either, so two round trips are
- * long enough to wait; the quota bounds what a trial costs. */
-static void forget(struct path *path, uint64_t rtt_us, uint64_t now_us)
+ * fades, until it is tried again. A stripe with nothing under way could be tried, whatever is stuck on the others, and
+ * no measurement is on its way there, so two round trips are long enough to wait; the quota bounds what a trial costs.
+ */
+static void forget(struct path *path, uint64_t rtt_us, bool idle, uint64_t now_us)
 {
-	uint64_t takes_us = path->under_way_bytes ? path->expected_us : 2 * rtt_us;
+	uint64_t takes_us = idle ? 2 * rtt_us : path->expected_us;
 	if (!path->delivery_us || now_us - path->sample_us < takes_us + FORGET_US)
 		return;
 	path->sample_us = now_us;
@@ -98,6 +99,7 @@ struct together {
 	uint64_t least_us; /* of at_least_us */
 	uint64_t rtt_us;   /* shortest round trip; UINT64_MAX: no stripe is up */
 	uint64_t rate_Bps;
+	bool idle; /* one of them has nothing under way */
 };
 
 static void add_stripe(struct together *sum, struct path *path, const struct stripe *stripe)
@@ -107,12 +109,13 @@ static void add_stripe(struct together *sum, struct path *path, const struct str
 	uint64_t rtt_us = stripe->info.rtt_min_us ? stripe->info.rtt_min_us : 2 * UNKNOWN_US;
 	sum->rtt_us = rtt_us < sum->rtt_us ? rtt_us : sum->rtt_us;
 	sum->rate_Bps += stripe_rate_Bps(&stripe->info);
-	path->under_way_bytes += stripe_position(stripe) - stripe->info.arrived_bytes;
+	path->under_way_bytes += stripe->info.under_way_bytes + stripe_backlog_bytes(stripe);
+	sum->idle |= stripe_position(stripe) == stripe->info.arrived_bytes;
 }
 
 static void look(struct path *path, const struct together *sum, uint64_t now_us)
 {
-	forget(path, sum->rtt_us, now_us);
+	forget(path, sum->rtt_us, sum->idle, now_us);
 	uint64_t risk_us = 2 * path->deviation_us;
 	/* A repair takes a round trip. */
 	if (path->samples < SAMPLES_FEW && risk_us < sum->rtt_us)

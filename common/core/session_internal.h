@@ -111,7 +111,7 @@ struct path {
 	uint64_t delivery_us, deviation_us;
 	uint32_t samples;
 	uint64_t sample_us;       /* when the last was taken, or what they tell faded */
-	uint64_t under_way_bytes; /* in outputs, sockets and on the way */
+	uint64_t under_way_bytes; /* in outputs, sockets and on the way, but not what is lost */
 	uint64_t quota_bytes;     /* as much of these as it may have when it is not the best path, */
 	uint64_t cut_us;          /* and when that was lowered */
 	uint64_t expected_us;     /* within what time a frame arrives, but for rare ones */
@@ -168,7 +168,8 @@ struct session {
 	uint64_t longest_rtt_us;       /* of all stripes that work, smoothed */
 	uint64_t most_Bps;             /* of all paths: what they are known, or while that is not known, */
 	                               /* taken to deliver (session_queue.c) */
-	uint32_t blocks;               /* flows that have one with parity begun */
+	uint32_t blocks;               /* flows that have one with parity begun, */
+	uint64_t last_block;           /* and the number of the last one */
 	uint64_t held_back_us;         /* some path's limit holds bulk back since then; 0: none does */
 	uint64_t loss_sent, loss_lost; /* segments, recent: decayed by halves */
 

@@ -172,6 +172,7 @@ void run_put_data(struct run *run, int index, const struct flow *flow, const str
 	if (piece->len && block_covers(flow, piece->offset)) {
 		f.type = FRAME_BLOCK;
 		f.block = block_of(flow);
+		block_count(flow, run->stripes[index]);
 	}
 	run_put_frame(run, index, flow, &f, sending, piece->record);
 }

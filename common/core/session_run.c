@@ -154,6 +154,22 @@ static void see_queues(struct run *run)
 	}
 }
 
+/* Counted from what each path's stripes have at least: they are compared within their path. */
+static void see_blocks(struct run *run, const struct flow *flow)
+{
+	uint32_t least[SESSION_PATHS_MAX];
+	memset(least, 0xff, sizeof least);
+	for (size_t i = 0; i < run->count; i++) {
+		uint32_t *of_path = &least[run->stripes[i]->path], frames = block_frames(flow, run->stripes[i]);
+		run->choices[i].block_frames = frames;
+		if (run->choices[i].usable && frames < *of_path)
+			*of_path = frames;
+	}
+	for (size_t i = 0; i < run->count; i++)
+		if (run->choices[i].usable)
+			run->choices[i].block_frames -= least[run->stripes[i]->path];
+}
+
 static void note_held_back(struct run *run)
 {
 	for (size_t i = 0; i < run->count; i++)
@@ -170,6 +186,8 @@ int run_pick(struct run *run, const struct flow *flow, enum sched_class class, u
 		return pick_pinned(run, flow, not_index);
 	bool reserved = flow ? lane_reserved(session, flow) : session->now_us < session->lane_until_us;
 	bool limited = class < SCHED_SMALL;
+	if (class == SCHED_YOUNG)
+		see_blocks(run, flow);
 	if (limited)
 		see_queues(run);
 	int index = sched_pick(run->choices, run->count, class, len, reserved, not_index);

@@ -72,6 +72,9 @@ uint32_t block_limit(const struct run *run, struct flow *flow, uint32_t max_len)
 bool block_covers(const struct flow *flow, uint64_t offset);
 /* For the frames of such pieces. */
 struct frame_block block_of(const struct flow *flow);
+/* How many of these, of the block that the flow has begun, the stripe was given; and that it is given one more. */
+uint32_t block_frames(const struct flow *flow, const struct stripe *stripe);
+void block_count(const struct flow *flow, struct stripe *stripe);
 /* The piece, which block_limit was asked about, was sent. */
 void block_sent(struct flow *flow, const struct egress_piece *piece);
 /* Sends the parity of all flows whose block is over, as far as there is room. */

@@ -90,6 +90,8 @@ struct stripe {
 	uint64_t rest_us;        /* nothing new is put in since then, to spare it PROBE_RTT; 0: it does not rest */
 	uint64_t pong_token;     /* to answer with */
 	bool ping_due, pong_due; /* to be put in by the next session_run */
+	uint64_t block; /* the last one (session_block.c) of which it was given frames, 0: none yet; and how many */
+	uint32_t block_frames;
 	struct stripe_traffic traffic;
 };
 

@@ -4,11 +4,12 @@
  * time-limit: 200 (under sanitizers, on a busy machine)
  */
 #include <stdlib.h>
+#include <string.h>
 
 #include "../unit/unit.h"
 #include "sim_net.h"
 
-enum { UPLOADS = 10, BEGIN_US = 4 * SIM_SECOND, APART_US = 50 * SIM_MS, KEYS = 200, DELAY_MS = 25 };
+enum { UPLOADS = 10, BEGIN_US = 4 * SIM_SECOND, APART_US = 50 * SIM_MS, KEYS = 200, DELAY_MS = 25, SEEDS = 4 };
 
 static const struct situation {
 	const char *name;
@@ -103,9 +104,10 @@ static double upload_beside_trickles(void)
 
 /* What an upload carries beside keystrokes, in percent of what it carries alone, over 16 stripes whose windows 1 % loss
  * keeps far from filling the link. */
-static uint64_t share_that_loss_limits(struct keys *keys)
+static uint64_t share_that_loss_limits(struct keys *keys, uint64_t seed)
 {
 	struct sim_config config = one_path(10000);
+	config.seed = seed;
 	config.paths[0].stripes = 16;
 	config.paths[0].congestion = SIM_RENO;
 	config.step = on_step;
@@ -154,12 +156,17 @@ int main(void)
 			UNIT_FAIL("it had %.1f Mbit/s", mbit_s);
 	}
 	UNIT_CASE("an upload over stripes that loss keeps slow has most of them, and keystrokes come all the same") {
-		struct keys keys = {0};
-		uint64_t share = share_that_loss_limits(&keys);
-		qsort(keys.took_us, KEYS, sizeof keys.took_us[0], compare);
-		uint64_t took_ms = keys.took_us[KEYS * 99 / 100] / 1000;
-		if (share < 80 || took_ms > 65)
-			UNIT_FAIL("it kept %u %%; keystrokes took %u ms", (unsigned)share, (unsigned)took_ms);
+		static uint64_t took_us[SEEDS * KEYS];
+		uint64_t share = 0;
+		for (unsigned seed = 1; seed <= SEEDS; seed++) {
+			struct keys keys = {0};
+			share += share_that_loss_limits(&keys, seed);
+			memcpy(&took_us[(seed - 1) * KEYS], keys.took_us, sizeof keys.took_us);
+		}
+		qsort(took_us, SEEDS * KEYS, sizeof took_us[0], compare);
+		uint64_t took_ms = took_us[SEEDS * KEYS * 99 / 100] / 1000;
+		if (share < 80 * SEEDS || took_ms > 65)
+			UNIT_FAIL("it kept %u %%; keystrokes took %u ms", (unsigned)(share / SEEDS), (unsigned)took_ms);
 	}
 	return unit_exit();
 }

@@ -260,6 +260,23 @@ static void check_situations(void)
 	}
 }
 
+static void check_spread(void)
+{
+	struct sched_choice choices[] = {like(&(struct likeness){.flags = PLAIN}),
+	                                 like(&(struct likeness){.flags = PLAIN})};
+
+	UNIT_CASE("a young flow's frame keeps off the stripe that was given more of its block, no other class's does") {
+		choices[0].block_frames = SCHED_SPREAD_FREE + 1;
+		choices[1].block_frames = SCHED_SPREAD_FREE;
+		choices[1].backlog_bytes = MEBI * (uint64_t)(SCHED_SPREAD_US - 1000) / 1000000;
+		UNIT_EQ(sched_pick(choices, 2, SCHED_YOUNG, 1400, false, -1), 1);
+		UNIT_EQ(sched_pick(choices, 2, SCHED_SMALL, 1400, false, -1), 0);
+		UNIT_EQ(sched_pick(choices, 2, SCHED_BULK, 1400, false, -1), 0);
+		choices[1].backlog_bytes = MEBI * (uint64_t)(SCHED_SPREAD_US + 1000) / 1000000;
+		UNIT_EQ(sched_pick(choices, 2, SCHED_YOUNG, 1400, false, -1), 0);
+	}
+}
+
 static void check_delivery(void)
 {
 	struct sched_choice choice = like(&(struct likeness){.flags = PLAIN});
@@ -273,7 +290,8 @@ static void check_delivery(void)
 		UNIT_EQ(sched_delivery_us(&choice, MEBI), 2025000);
 		UNIT_EQ(sched_cost_us(&choice, SCHED_YOUNG, MEBI), 2025000);
 		choice.repair_ppm = 500000;
-		UNIT_EQ(sched_cost_us(&choice, SCHED_YOUNG, MEBI), 2050000);
+		choice.block_frames = SCHED_SPREAD_FREE + 3;
+		UNIT_EQ(sched_cost_us(&choice, SCHED_YOUNG, MEBI), 2050000 + 3 * SCHED_SPREAD_US);
 		UNIT_EQ(sched_cost_us(&choice, SCHED_SMALL, MEBI), 1050000);
 		UNIT_EQ(sched_cost_us(&choice, SCHED_BULK, MEBI), 2075000);
 		UNIT_EQ(sched_due_us(&choice, MEBI), 2075000);
@@ -292,6 +310,7 @@ static struct sched_choice random_choice(uint64_t *seed)
 	                             .backup = unit_chance(seed, 1, 4),
 	                             .in_recovery = unit_chance(seed, 1, 4),
 	                             .queue_full = unit_chance(seed, 1, 4),
+	                             .block_frames = (uint32_t)unit_below(seed, 10),
 	                             .repair_ppm = (uint32_t)unit_below(seed, 1000001),
 	                             .srtt_us = (uint32_t)unit_below(seed, 300000),
 	                             .path_us = unit_below(seed, 3) * 15000,
@@ -461,6 +480,7 @@ int main(void)
 {
 	check_situations();
 	check_later();
+	check_spread();
 	check_delivery();
 	check_soon();
 	check_random();
