@@ -238,7 +238,8 @@ static const char *get_hello(struct frame *f, struct bytes_reader *r)
 	f->hello.backup = flags & 1;
 	f->hello.reinject_percent = bytes_get_u8(r);
 	bytes_get_copy(r, f->hello.congestion, FRAME_CONGESTION_BYTES);
-	if (f->hello.path > 15 || f->hello.stripes < 1 || f->hello.stripes > 64 || f->hello.index >= f->hello.stripes)
+	if (f->hello.path > 15 || f->hello.stripes < 1 || f->hello.stripes > FRAME_STRIPES_MAX ||
+	    f->hello.index >= f->hello.stripes)
 		return "path or stripe number out of range";
 	if (f->hello.reinject_percent > 100)
 		return "reinjection percentage out of range";

@@ -22,6 +22,7 @@ enum {
 	FRAME_PARITY_HEAD_BYTES = FRAME_HEADER_BYTES + FRAME_PARITY_FIXED_BYTES,
 	FRAME_PAYLOAD_MAX = 65535 - FRAME_FIXED_MAX, /* the length field has 16 bits */
 	FRAME_ID_BYTES = 16,                         /* of a session id and an incarnation */
+	FRAME_STRIPES_MAX = 64,                      /* of a path; a bit each in a word of 64 (session_run.c) */
 	FRAME_CONGESTION_BYTES = 16                  /* TCP_CA_NAME_MAX */
 };
 

@@ -56,8 +56,9 @@ static bool waits(const struct sched_choice *choice, enum sched_class class, str
 static int kind_of(const struct sched_choice *choice, enum sched_class class, bool lane_reserved)
 {
 	bool may = choice->wide ? class >= SCHED_YOUNG : class == SCHED_EXPRESS;
-	int kind = choice->express && lane_reserved && !may;
-	return kind + (choice->backup ? 2 : 0);
+	bool spare = choice->spare && class < SCHED_SMALL;
+	bool worse = spare || (choice->express && lane_reserved && !may);
+	return worse + (choice->backup ? 2 : 0);
 }
 
 static bool has_room(const struct sched_choice *choice, enum sched_class class)

@@ -39,6 +39,7 @@ enum sched_class {
 struct sched_choice {
 	bool usable;  /* up, neither stale nor resting */
 	bool express; /* of the express lane, and not lent to bulk */
+	bool spare;   /* its path is filled without it: bulk and young flows keep off it */
 	bool wide;    /* its path has stripes enough for both */
 	bool backup;
 	bool in_recovery;

@@ -372,8 +372,10 @@ void session_set_stripe_state(struct stripe *stripe, enum stripe_state state)
 		path->state = PATH_WELL;
 		stripe->progress_us = session->now_us;
 		session_tell(session, SESSION_STRIPE_UP, stripe, 0, NULL);
-		if (path->stripes_up == 1)
+		if (path->stripes_up == 1) {
+			queue_forget(path);
 			session_tell(session, SESSION_PATH_UP, stripe, 0, NULL);
+		}
 		if (session->stripes_up == 1) {
 			session->down_us = 0;
 			session->asked_us = 0;

@@ -102,7 +102,8 @@ struct path {
 	 * how many more than not although the limit held bulk back; when that was last too many, and for how long that
 	 * tells; and when the last look was, what was delivered until then, and on how many stripes that were up */
 	uint64_t limit_bytes, start_bytes, most_Bps, windows_Bps;
-	uint64_t held_us; /* when the limit last held bulk back; 0: it never did */
+	uint64_t enough_stripes; /* so many have a few segments each of what the path holds; 0: not known */
+	uint64_t held_us;        /* when the limit last held bulk back; 0: it never did */
 	uint64_t queue_us, foreign_us, foreign_for_us, looked_us, looked_bytes;
 	unsigned looked_stripes, queue_looks, held_looks;
 	bool held_back; /* since then the limit has held bulk back */
@@ -302,6 +303,10 @@ bool queue_has_idle(const struct path *path, uint64_t under_way_bytes);
 /* The limit held bulk back lately: what its stripes carry fills the path. That a queue is seen does not say so: jitter
  * looks like one, and others may make it. */
 bool queue_fills(const struct path *path, uint64_t now_us);
+/* To how many of its stripes bulk and young flows keep; UINT_MAX: to none in particular. */
+unsigned queue_stripes(const struct path *path, uint64_t now_us);
+/* All its stripes were gone: it may be another path now. */
+void queue_forget(struct path *path);
 
 /* --- session_time.c */
 void time_run(struct session *session);

@@ -11,18 +11,28 @@
  * seen the stripes may fill the windows that connections begin with, and then have a third more under way each round
  * trip than the most that arrived in one: all of them doubling theirs would overrun the queue before it is seen.
  *
+ * What fills the path is then given to no more of its stripes than have a few segments each: where a stripe has one
+ * under way, its loss is told by a timer only, and BBR lets each have four, whatever the path holds. Where no limit
+ * holds bulk back, more stripes are more windows, and it has them all.
+ *
  * A queue that others fill is not made shorter by a limit: one that stays all the same ends it for a while, and for
  * longer each time.
  */
 #include "session_internal.h"
+
+#include <limits.h>
 
 enum {
 	SLACK_DIVISOR = 8, /* of the shortest RTT, so much may be queue, */
 	QUEUE_DIVISOR = 4, /* and so much is seen as one */
 	SLACK_US = 1000,
 	BUSY_LOOKS = 3, /* RTTs in a row with a queue: it is none of a burst, and the bottleneck is busy */
-	LIMIT_MIN_BYTES = 65536,
-	INITIAL_SEGMENTS = 10, /* of each stripe (RFC 6928) */
+	LIMIT_MIN_BYTES = 16384,
+	INITIAL_SEGMENTS = 10, /* of each stripe (RFC 6928), */
+	INITIAL_STRIPES = 40,  /* but of no more than these */
+	EACH_SEGMENTS = 4,     /* of what is enough: three tell of the fourth's loss (RFC 5681), and it is the window
+	                          that a loss of 9 % leaves (1.22 / sqrt(p), RFC 5348) */
+	STRIPES_MIN = 2,       /* though the path holds less */
 	START_PERCENT = 133,   /* of what is enough for what was delivered, while no queue was seen */
 	FADING_DIVISOR = 4,    /* of what the bottleneck did too little, for each RTT with one */
 	FOREIGN_LOOKS = 24, /* so many more RTTs with a queue than without, though bulk was held back: it is not ours */
@@ -36,6 +46,7 @@ enum {
 /* What the stripes of a path say, taken together. */
 struct look {
 	unsigned stripes; /* that are taken together */
+	uint32_t mss_bytes;
 	uint64_t under_way_bytes;
 	uint64_t rtt_us; /* mean over what is under way */
 	uint32_t least_rtt_us;
@@ -50,9 +61,10 @@ static void look_at(const struct session *session, unsigned index, struct look *
 		const struct stripe_info *info = &stripe->info;
 		if (stripe->path != index || stripe->state != STRIPE_UP || !info->srtt_us || !info->rtt_min_us)
 			continue;
-		look->stripes++;
+		if (look->stripes++ < INITIAL_STRIPES)
+			look->initial_bytes += (uint64_t)INITIAL_SEGMENTS * info->mss_bytes;
+		look->mss_bytes = info->mss_bytes;
 		look->under_way_bytes += info->under_way_bytes;
-		look->initial_bytes += (uint64_t)INITIAL_SEGMENTS * info->mss_bytes;
 		look->windows_Bps += (uint64_t)info->cwnd_bytes * 1000000 / info->srtt_us;
 		weighted += (uint64_t)info->under_way_bytes * info->srtt_us;
 		if (info->rtt_min_us < look->least_rtt_us)
@@ -96,13 +108,29 @@ static void give_way(struct path *path, uint64_t now_us)
 		path->foreign_for_us = FOREIGN_MAX_US;
 }
 
-/* No queue was seen of late. The stripes may begin with what new connections would; not with all that their windows
- * have grown to, since small flows make windows grow that together are more than the path holds. */
+/* No queue was seen of late. Where none ever was, the stripes may begin with what new connections would; not with all
+ * that their windows have grown to, since small flows make windows grow that together are more than the path holds. */
 static void limit_start(struct path *path, const struct look *look)
 {
 	path->start_bytes = enough_bytes(path, look->least_rtt_us) * START_PERCENT / 100;
-	if (path->start_bytes < look->initial_bytes)
-		path->start_bytes = look->initial_bytes;
+	uint64_t least_bytes = path->queue_us ? LIMIT_MIN_BYTES : look->initial_bytes;
+	if (path->start_bytes < least_bytes)
+		path->start_bytes = least_bytes;
+}
+
+static bool is_foreign(const struct path *path, uint64_t now_us)
+{
+	return path->foreign_us && now_us - path->foreign_us < path->foreign_for_us;
+}
+
+/* How many stripes have EACH_SEGMENTS of what is enough, once that is known. */
+static void count_stripes(struct path *path, const struct look *look)
+{
+	if (!path->queue_us || !look->mss_bytes)
+		return;
+	path->enough_stripes = enough_bytes(path, look->least_rtt_us) / (EACH_SEGMENTS * look->mss_bytes);
+	if (path->enough_stripes < STRIPES_MIN)
+		path->enough_stripes = STRIPES_MIN;
 }
 
 static void adapt(struct path *path, uint64_t now_us, const struct look *look, uint64_t rate_Bps)
@@ -133,13 +161,14 @@ static void adapt(struct path *path, uint64_t now_us, const struct look *look, u
 		path->held_looks -= path->held_looks > 0;
 	else if (path->held_back && ++path->held_looks > FOREIGN_LOOKS)
 		give_way(path, now_us);
-	bool foreign = path->foreign_us && now_us - path->foreign_us < path->foreign_for_us;
+	bool foreign = is_foreign(path, now_us);
 	if (foreign || now_us - path->queue_us > REMEMBERED_US)
 		path->limit_bytes = path->held_looks = 0;
 	if (foreign || path->limit_bytes)
 		path->start_bytes = 0;
 	else
 		limit_start(path, look);
+	count_stripes(path, look);
 }
 
 static void look_again(struct session *session, unsigned index)
@@ -196,4 +225,18 @@ bool queue_has_idle(const struct path *path, uint64_t under_way_bytes)
 bool queue_fills(const struct path *path, uint64_t now_us)
 {
 	return path->held_us && now_us - path->held_us < LATELY_US;
+}
+
+unsigned queue_stripes(const struct path *path, uint64_t now_us)
+{
+	bool known = path->enough_stripes && (queue_fills(path, now_us) || is_foreign(path, now_us));
+	return known && path->enough_stripes < UINT_MAX ? (unsigned)path->enough_stripes : UINT_MAX;
+}
+
+void queue_forget(struct path *path)
+{
+	path->limit_bytes = path->start_bytes = path->most_Bps = path->windows_Bps = path->enough_stripes = 0;
+	path->held_us = path->queue_us = path->foreign_us = path->foreign_for_us = 0;
+	path->queue_looks = path->held_looks = 0;
+	path->held_back = false;
 }

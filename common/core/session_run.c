@@ -1,6 +1,7 @@
 /* The stripes of one run of the output, as they are while frames are put in, and the choice among them. */
 #include "session_run.h"
 
+#include <limits.h>
 #include <string.h>
 
 enum {
@@ -53,6 +54,7 @@ void run_look_at(struct run *run, size_t i)
 	run->choices[i] = (struct sched_choice){
 	        .usable = run_works(run, (int)i) && !stripe->rest_us && !run->taken[i],
 	        .express = is_reserved(run, stripe),
+	        .spare = stripe->index < run->bulk_from[stripe->path],
 	        .wide = stripe->wide,
 	        .backup = stripe->backup,
 	        .in_recovery = stripe->info.in_recovery,
@@ -66,6 +68,26 @@ void run_look_at(struct run *run, size_t i)
 	};
 }
 
+/* The last ones of each path carry bulk, since its first are the express lane. */
+static void set_spare(struct run *run)
+{
+	const struct session *session = run->session;
+	uint64_t usable[SESSION_PATHS_MAX] = {0};
+	for (size_t i = 0; i < run->count; i++)
+		if (run->choices[i].usable)
+			usable[run->stripes[i]->path] |= 1ull << run->stripes[i]->index;
+	for (unsigned path = 0; path < SESSION_PATHS_MAX; path++) {
+		unsigned left = queue_stripes(&session->paths[path], session->now_us), from = FRAME_STRIPES_MAX;
+		if (left == UINT_MAX)
+			continue;
+		while (left && from)
+			left -= usable[path] >> --from & 1;
+		run->bulk_from[path] = from;
+	}
+	for (size_t i = 0; i < run->count; i++)
+		run->choices[i].spare = run->stripes[i]->index < run->bulk_from[run->stripes[i]->path];
+}
+
 void run_start(struct run *run, struct session *session)
 {
 	/* The arrays are large and stay as they are: only what `count` covers is read. */
@@ -75,6 +97,7 @@ void run_start(struct run *run, struct session *session)
 	run->loss_ppm =
 	        session->loss_sent < LOSS_UNKNOWN ? LOSS_GUESS : session->loss_lost * 1000000 / session->loss_sent;
 	memset(run->load_bytes, 0, sizeof run->load_bytes);
+	memset(run->bulk_from, 0, sizeof run->bulk_from);
 	paths_avoided(session, run->avoided);
 	delivery_look(session);
 	for (struct stripe *stripe = session->stripes; stripe; stripe = stripe->next) {
@@ -93,6 +116,7 @@ void run_start(struct run *run, struct session *session)
 		run->stripes[run->count] = stripe;
 		run_look_at(run, run->count++);
 	}
+	set_spare(run);
 }
 
 bool run_loses(const struct run *run)

@@ -22,6 +22,7 @@ struct run {
 	bool taken[SESSION_STRIPES_MAX];        /* left out of the choice for now */
 	bool avoided[SESSION_PATHS_MAX];        /* paths that get nothing new */
 	uint64_t load_bytes[SESSION_PATHS_MAX]; /* of each path: what is under way, or waits to be, and is not stuck */
+	unsigned bulk_from[SESSION_PATHS_MAX];  /* of each path: from which index on its stripes carry bulk */
 	uint64_t loss_ppm;                      /* of segments */
 	uint32_t frame_max;                     /* payload of a bulk frame */
 	int ack_index;                          /* where the last ack of a run went; -1: nowhere yet */
