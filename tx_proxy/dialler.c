@@ -4,6 +4,8 @@
 
 #include "dial.h"
 
+_Static_assert((int)CONF_STRIPES_MAX == (int)FRAME_STRIPES_MAX, "a path has as many stripes as HELLO can say");
+
 enum {
 	/* Of each path: so many in a row, then one in so long. */
 	NUDGES_MAX = 8,

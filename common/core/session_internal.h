@@ -82,6 +82,25 @@ enum path_state {
 	PATH_SILENT /* and for longer than a round trip explains: what it carries goes again */
 };
 
+/* What is known of a path's bottleneck (session_queue.c). All zeros: nothing yet. */
+struct path_queue {
+	uint64_t limit_bytes;    /* so much bulk may have under way; 0: no queue was seen of late, or one not ours */
+	uint64_t start_bytes;    /* the limit where no queue was seen of late; 0: none */
+	uint64_t most_Bps;       /* the most that arrived in an RTT of late */
+	uint64_t windows_Bps;    /* while start_bytes is the limit, what the windows let through; else 0 */
+	unsigned enough_stripes; /* so many have a few segments each of what the path holds; 0: not known */
+	uint64_t held_us;        /* when the limit last held bulk back; 0: it never did */
+	bool held_back;          /* it has, since the last look */
+	uint64_t queue_us;       /* when a queue was seen or prevented last; 0: never */
+	unsigned queue_looks;    /* in how many looks in a row one was seen, */
+	unsigned held_looks;     /* and in how many more than not although the limit held bulk back */
+	uint64_t foreign_us;     /* when these were last too many: the queue is not ours; 0: never */
+	uint64_t foreign_for_us; /* and for how long that tells */
+	uint64_t looked_us;      /* when the last look was, */
+	uint64_t looked_bytes;   /* what was delivered until then, */
+	unsigned looked_stripes; /* and on how many stripes that were up */
+};
+
 struct path {
 	unsigned stripes_up; /* stale ones too */
 	enum path_state state;
@@ -96,17 +115,7 @@ struct path {
 	uint64_t refused_bytes;
 	struct stripe_traffic past; /* of its stripes that are gone */
 	uint64_t delivered_bytes;   /* by all stripes that it ever had: segments' worth, retransmissions not counted */
-	/* session_queue.c: the limit, 0: no queue was seen, or one that is not ours; in the first case start_bytes is
-	 * the limit (0: none); the most that arrived in an RTT of late, and while start_bytes is the limit what the
-	 * windows let through; when a queue was seen or prevented last, in how many looks in a row one was seen, and in
-	 * how many more than not although the limit held bulk back; when that was last too many, and for how long that
-	 * tells; and when the last look was, what was delivered until then, and on how many stripes that were up */
-	uint64_t limit_bytes, start_bytes, most_Bps, windows_Bps;
-	uint64_t enough_stripes; /* so many have a few segments each of what the path holds; 0: not known */
-	uint64_t held_us;        /* when the limit last held bulk back; 0: it never did */
-	uint64_t queue_us, foreign_us, foreign_for_us, looked_us, looked_bytes;
-	unsigned looked_stripes, queue_looks, held_looks;
-	bool held_back; /* since then the limit has held bulk back */
+	struct path_queue queue;
 	/* session_delivery.c: mean and mean deviation of the time from putting a frame in until it has arrived; 0: not
 	 * known */
 	uint64_t delivery_us, deviation_us;
@@ -303,7 +312,7 @@ bool queue_has_idle(const struct path *path, uint64_t under_way_bytes);
 /* The limit held bulk back lately: what its stripes carry fills the path. That a queue is seen does not say so: jitter
  * looks like one, and others may make it. */
 bool queue_fills(const struct path *path, uint64_t now_us);
-/* To how many of its stripes bulk and young flows keep; UINT_MAX: to none in particular. */
+/* To how many of its stripes bulk and young flows keep; FRAME_STRIPES_MAX: to none in particular. */
 unsigned queue_stripes(const struct path *path, uint64_t now_us);
 /* All its stripes were gone: it may be another path now. */
 void queue_forget(struct path *path);

@@ -20,8 +20,6 @@
  */
 #include "session_internal.h"
 
-#include <limits.h>
-
 enum {
 	SLACK_DIVISOR = 8, /* of the shortest RTT, so much may be queue, */
 	QUEUE_DIVISOR = 4, /* and so much is seen as one */
@@ -31,7 +29,7 @@ enum {
 	INITIAL_SEGMENTS = 10, /* of each stripe (RFC 6928), */
 	INITIAL_STRIPES = 40,  /* but of no more than these */
 	EACH_SEGMENTS = 4,     /* of what is enough: three tell of the fourth's loss (RFC 5681), and it is the window
-	                          that a loss of 9 % leaves (1.22 / sqrt(p), RFC 5348) */
+	                          that a loss of 9 % leaves (1.22 / sqrt(p), Mathis et al., CCR 1997) */
 	STRIPES_MIN = 2,       /* though the path holds less */
 	START_PERCENT = 133,   /* of what is enough for what was delivered, while no queue was seen */
 	FADING_DIVISOR = 4,    /* of what the bottleneck did too little, for each RTT with one */
@@ -76,13 +74,13 @@ static void look_at(const struct session *session, unsigned index, struct look *
 /* Enough is under way for a queue: half of what the path is known to hold. */
 static bool is_busy(const struct path *path, const struct look *look)
 {
-	return 2 * look->under_way_bytes >= path->most_Bps * look->least_rtt_us / 1000000;
+	return 2 * look->under_way_bytes >= path->queue.most_Bps * look->least_rtt_us / 1000000;
 }
 
 /* What the path delivers within its shortest RTT, and a little more. */
 static uint64_t enough_bytes(const struct path *path, uint64_t least_us)
 {
-	return path->most_Bps * (least_us + least_us / SLACK_DIVISOR + SLACK_US) / 1000000;
+	return path->queue.most_Bps * (least_us + least_us / SLACK_DIVISOR + SLACK_US) / 1000000;
 }
 
 /* The limit holds bulk back, and no queue is seen: half of what the RTT says is missing to that little more is added,
@@ -93,79 +91,76 @@ static void tune(struct path *path, const struct look *look)
 	if (!least_us || !rtt_us)
 		return;
 	int64_t left_us = least_us + least_us / SLACK_DIVISOR + SLACK_US - rtt_us;
-	int64_t limit_bytes = (int64_t)path->limit_bytes + (int64_t)path->limit_bytes * left_us / (2 * least_us);
+	int64_t limit_bytes =
+	        (int64_t)path->queue.limit_bytes + (int64_t)path->queue.limit_bytes * left_us / (2 * least_us);
 	int64_t enough = (int64_t)enough_bytes(path, look->least_rtt_us);
-	path->limit_bytes = (uint64_t)(limit_bytes > enough ? limit_bytes : enough);
+	path->queue.limit_bytes = (uint64_t)(limit_bytes > enough ? limit_bytes : enough);
 }
 
 /* The queue is not ours. */
 static void give_way(struct path *path, uint64_t now_us)
 {
-	bool again = path->foreign_for_us && now_us - path->foreign_us < 2 * path->foreign_for_us;
-	path->foreign_us = now_us;
-	path->foreign_for_us = again ? 2 * path->foreign_for_us : REMEMBERED_US;
-	if (path->foreign_for_us > FOREIGN_MAX_US)
-		path->foreign_for_us = FOREIGN_MAX_US;
+	bool again = path->queue.foreign_for_us && now_us - path->queue.foreign_us < 2 * path->queue.foreign_for_us;
+	path->queue.foreign_us = now_us;
+	path->queue.foreign_for_us = again ? 2 * path->queue.foreign_for_us : REMEMBERED_US;
+	if (path->queue.foreign_for_us > FOREIGN_MAX_US)
+		path->queue.foreign_for_us = FOREIGN_MAX_US;
 }
 
 /* No queue was seen of late. Where none ever was, the stripes may begin with what new connections would; not with all
  * that their windows have grown to, since small flows make windows grow that together are more than the path holds. */
 static void limit_start(struct path *path, const struct look *look)
 {
-	path->start_bytes = enough_bytes(path, look->least_rtt_us) * START_PERCENT / 100;
-	uint64_t least_bytes = path->queue_us ? LIMIT_MIN_BYTES : look->initial_bytes;
-	if (path->start_bytes < least_bytes)
-		path->start_bytes = least_bytes;
-}
-
-static bool is_foreign(const struct path *path, uint64_t now_us)
-{
-	return path->foreign_us && now_us - path->foreign_us < path->foreign_for_us;
+	path->queue.start_bytes = enough_bytes(path, look->least_rtt_us) * START_PERCENT / 100;
+	uint64_t least_bytes = path->queue.queue_us ? LIMIT_MIN_BYTES : look->initial_bytes;
+	if (path->queue.start_bytes < least_bytes)
+		path->queue.start_bytes = least_bytes;
 }
 
 /* How many stripes have EACH_SEGMENTS of what is enough, once that is known. */
 static void count_stripes(struct path *path, const struct look *look)
 {
-	if (!path->queue_us || !look->mss_bytes)
+	if (!path->queue.queue_us || !look->mss_bytes)
 		return;
-	path->enough_stripes = enough_bytes(path, look->least_rtt_us) / (EACH_SEGMENTS * look->mss_bytes);
-	if (path->enough_stripes < STRIPES_MIN)
-		path->enough_stripes = STRIPES_MIN;
+	uint64_t stripes = enough_bytes(path, look->least_rtt_us) / (EACH_SEGMENTS * look->mss_bytes);
+	if (stripes < STRIPES_MIN)
+		stripes = STRIPES_MIN;
+	path->queue.enough_stripes = stripes < FRAME_STRIPES_MAX ? (unsigned)stripes : FRAME_STRIPES_MAX;
 }
 
 static void adapt(struct path *path, uint64_t now_us, const struct look *look, uint64_t rate_Bps)
 {
 	uint64_t least_us = look->least_rtt_us;
 	bool queue = look->rtt_us > least_us + least_us / QUEUE_DIVISOR + SLACK_US;
-	if (path->limit_bytes && path->held_back)
-		path->held_us = now_us;
+	if (path->queue.limit_bytes && path->queue.held_back)
+		path->queue.held_us = now_us;
 	/* Of three looks in a row that see a queue, the bottleneck was busy between the last two, and what comes back
 	 * tells; not in a lull, in which the stripes' smoothed RTTs still tell of a queue that was. */
-	if (rate_Bps > path->most_Bps)
-		path->most_Bps = rate_Bps;
-	else if (queue && path->queue_looks >= BUSY_LOOKS - 1 && is_busy(path, look))
-		path->most_Bps -= (path->most_Bps - rate_Bps) / FADING_DIVISOR;
-	path->queue_looks = queue ? path->queue_looks + 1 : 0;
-	if (queue && (path->limit_bytes || path->queue_looks >= BUSY_LOOKS)) {
-		path->limit_bytes = enough_bytes(path, least_us);
-		path->queue_us = now_us;
-	} else if (path->limit_bytes && path->held_back) {
+	if (rate_Bps > path->queue.most_Bps)
+		path->queue.most_Bps = rate_Bps;
+	else if (queue && path->queue.queue_looks >= BUSY_LOOKS - 1 && is_busy(path, look))
+		path->queue.most_Bps -= (path->queue.most_Bps - rate_Bps) / FADING_DIVISOR;
+	path->queue.queue_looks = queue ? path->queue.queue_looks + 1 : 0;
+	if (queue && (path->queue.limit_bytes || path->queue.queue_looks >= BUSY_LOOKS)) {
+		path->queue.limit_bytes = enough_bytes(path, least_us);
+		path->queue.queue_us = now_us;
+	} else if (path->queue.limit_bytes && path->queue.held_back) {
 		tune(path, look);
-		path->queue_us = now_us; /* there would be one */
-		if (!path->held_looks)
-			path->foreign_for_us = 0;
+		path->queue.queue_us = now_us; /* there would be one */
+		if (!path->queue.held_looks)
+			path->queue.foreign_for_us = 0;
 	}
-	if (path->limit_bytes && path->limit_bytes < LIMIT_MIN_BYTES)
-		path->limit_bytes = LIMIT_MIN_BYTES;
+	if (path->queue.limit_bytes && path->queue.limit_bytes < LIMIT_MIN_BYTES)
+		path->queue.limit_bytes = LIMIT_MIN_BYTES;
 	if (!queue)
-		path->held_looks -= path->held_looks > 0;
-	else if (path->held_back && ++path->held_looks > FOREIGN_LOOKS)
+		path->queue.held_looks -= path->queue.held_looks > 0;
+	else if (path->queue.held_back && ++path->queue.held_looks > FOREIGN_LOOKS)
 		give_way(path, now_us);
-	bool foreign = is_foreign(path, now_us);
-	if (foreign || now_us - path->queue_us > REMEMBERED_US)
-		path->limit_bytes = path->held_looks = 0;
-	if (foreign || path->limit_bytes)
-		path->start_bytes = 0;
+	bool foreign = path->queue.foreign_us && now_us - path->queue.foreign_us < path->queue.foreign_for_us;
+	if (foreign || now_us - path->queue.queue_us > REMEMBERED_US)
+		path->queue.limit_bytes = path->queue.held_looks = 0;
+	if (foreign || path->queue.limit_bytes)
+		path->queue.start_bytes = 0;
 	else
 		limit_start(path, look);
 	count_stripes(path, look);
@@ -176,20 +171,21 @@ static void look_again(struct session *session, unsigned index)
 	struct path *path = &session->paths[index];
 	struct look look;
 	look_at(session, index, &look);
-	uint64_t took_us = session->now_us - path->looked_us;
+	uint64_t took_us = session->now_us - path->queue.looked_us;
 	if (look.least_rtt_us == UINT32_MAX || took_us < look.least_rtt_us)
 		return;
 	/* Stripes that came, went or were held up tell nothing of the bottleneck: what one has delivered that was stale
 	 * till now may be acknowledged all at once. */
-	if (took_us < PAUSE_RTTS * (uint64_t)look.least_rtt_us + TICK_US && look.stripes == path->looked_stripes)
-		adapt(path, session->now_us, &look, (path->delivered_bytes - path->looked_bytes) * 1000000 / took_us);
+	if (took_us < PAUSE_RTTS * (uint64_t)look.least_rtt_us + TICK_US && look.stripes == path->queue.looked_stripes)
+		adapt(path, session->now_us, &look,
+		      (path->delivered_bytes - path->queue.looked_bytes) * 1000000 / took_us);
 	else
-		path->queue_looks = 0;
-	path->windows_Bps = path->start_bytes ? look.windows_Bps : 0;
-	path->looked_us = session->now_us;
-	path->looked_stripes = look.stripes;
-	path->looked_bytes = path->delivered_bytes;
-	path->held_back = false;
+		path->queue.queue_looks = 0;
+	path->queue.windows_Bps = path->queue.start_bytes ? look.windows_Bps : 0;
+	path->queue.looked_us = session->now_us;
+	path->queue.looked_stripes = look.stripes;
+	path->queue.looked_bytes = path->delivered_bytes;
+	path->queue.held_back = false;
 }
 
 void queues_look(struct session *session)
@@ -201,13 +197,14 @@ void queues_look(struct session *session)
 		look_again(session, i);
 		const struct path *path = &session->paths[i];
 		if (path->state == PATH_WELL)
-			session->most_Bps += path->most_Bps > path->windows_Bps ? path->most_Bps : path->windows_Bps;
+			session->most_Bps += path->queue.most_Bps > path->queue.windows_Bps ? path->queue.most_Bps
+			                                                                    : path->queue.windows_Bps;
 	}
 }
 
 static uint64_t limit_of(const struct path *path)
 {
-	return path->limit_bytes ? path->limit_bytes : path->start_bytes;
+	return path->queue.limit_bytes ? path->queue.limit_bytes : path->queue.start_bytes;
 }
 
 bool queue_is_full(const struct path *path, uint64_t under_way_bytes)
@@ -224,19 +221,17 @@ bool queue_has_idle(const struct path *path, uint64_t under_way_bytes)
 
 bool queue_fills(const struct path *path, uint64_t now_us)
 {
-	return path->held_us && now_us - path->held_us < LATELY_US;
+	return path->queue.held_us && now_us - path->queue.held_us < LATELY_US;
 }
 
 unsigned queue_stripes(const struct path *path, uint64_t now_us)
 {
-	bool known = path->enough_stripes && (queue_fills(path, now_us) || is_foreign(path, now_us));
-	return known && path->enough_stripes < UINT_MAX ? (unsigned)path->enough_stripes : UINT_MAX;
+	/* Without any limit the queue is not ours alone, and full. */
+	bool full = queue_fills(path, now_us) || !limit_of(path);
+	return full && path->queue.enough_stripes ? path->queue.enough_stripes : FRAME_STRIPES_MAX;
 }
 
 void queue_forget(struct path *path)
 {
-	path->limit_bytes = path->start_bytes = path->most_Bps = path->windows_Bps = path->enough_stripes = 0;
-	path->held_us = path->queue_us = path->foreign_us = path->foreign_for_us = 0;
-	path->queue_looks = path->held_looks = 0;
-	path->held_back = false;
+	path->queue = (struct path_queue){0};
 }

@@ -1,7 +1,6 @@
 /* The stripes of one run of the output, as they are while frames are put in, and the choice among them. */
 #include "session_run.h"
 
-#include <limits.h>
 #include <string.h>
 
 enum {
@@ -78,7 +77,7 @@ static void set_spare(struct run *run)
 			usable[run->stripes[i]->path] |= 1ull << run->stripes[i]->index;
 	for (unsigned path = 0; path < SESSION_PATHS_MAX; path++) {
 		unsigned left = queue_stripes(&session->paths[path], session->now_us), from = FRAME_STRIPES_MAX;
-		if (left == UINT_MAX)
+		if (left == FRAME_STRIPES_MAX)
 			continue;
 		while (left && from)
 			left -= usable[path] >> --from & 1;
@@ -198,7 +197,7 @@ static void note_held_back(struct run *run)
 {
 	for (size_t i = 0; i < run->count; i++)
 		if (run->choices[i].usable && run->choices[i].queue_full && run->choices[i].room_bytes) {
-			run->session->paths[run->stripes[i]->path].held_back = true;
+			run->session->paths[run->stripes[i]->path].queue.held_back = true;
 			run->session->held_back_us = run->session->now_us;
 		}
 }

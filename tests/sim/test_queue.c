@@ -14,7 +14,7 @@ struct rig {
 	struct stripe *stripes[STRIPES];
 	uint64_t now_us;
 	uint64_t delivered[STRIPES]; /* segments */
-	uint32_t mss;
+	uint32_t mss, srtt_us;
 	unsigned stale, back; /* events */
 };
 
@@ -38,7 +38,7 @@ static void on_output(void *user, struct stripe *stripe)
 static void on_measure(void *user, struct stripe *stripe)
 {
 	const struct rig *rig = user;
-	struct stripe_info info = {.srtt_us = RTT_US,
+	struct stripe_info info = {.srtt_us = rig->srtt_us,
 	                           .rtt_min_us = RTT_US,
 	                           .mss_bytes = rig->mss,
 	                           .in_flight_bytes = 20 * MSS,
@@ -60,6 +60,14 @@ static void on_event(void *user, const struct session_event_info *info)
 
 static const struct session_ops ops = {on_result, on_flow, on_flow, on_flow, on_ended, on_output, on_measure, on_event};
 
+static void dial(struct rig *rig)
+{
+	for (unsigned i = 0; i < STRIPES; i++) {
+		struct hello hello = {.index = (uint16_t)i, .stripes = STRIPES, .reinject_percent = 100};
+		rig->stripes[i] = session_stripe_accepted(rig->session, &hello, rig, rig->now_us);
+	}
+}
+
 static void start(struct rig *rig)
 {
 	struct session_config config = {.role = SESSION_SERVER,
@@ -68,12 +76,9 @@ static void start(struct rig *rig)
 	                                           .memory_bytes = 16 << 20,
 	                                           .timeout_us = 60 * SECOND}};
 
-	*rig = (struct rig){.now_us = SECOND, .mss = MSS};
+	*rig = (struct rig){.now_us = SECOND, .mss = MSS, .srtt_us = RTT_US};
 	rig->session = session_new(&config, &ops, rig, rig->now_us);
-	for (unsigned i = 0; i < STRIPES; i++) {
-		struct hello hello = {.index = (uint16_t)i, .stripes = STRIPES, .reinject_percent = 100};
-		rig->stripes[i] = session_stripe_accepted(rig->session, &hello, rig, rig->now_us);
-	}
+	dial(rig);
 }
 
 /* The first `working` stripes deliver. */
@@ -113,6 +118,35 @@ int main(void)
 		rig.mss = 2 * MSS;
 		run(&rig, SECOND, STRIPES);
 		UNIT_EQ(rig.session->most_Bps, 2 * STRIPES * RATE_BPS);
+		session_free(rig.session);
+	}
+	UNIT_CASE("once a queue was seen, no more stripes carry bulk than have four segments each of what the path "
+	          "holds") {
+		start(&rig);
+		const struct path_queue *queue = &rig.session->paths[0].queue;
+		run(&rig, 5 * SECOND, STRIPES);
+		UNIT_EQ(queue->enough_stripes, 0);
+		rig.srtt_us = 2 * RTT_US;
+		run(&rig, SECOND, STRIPES);
+		/* An RTT, an eighth of it and a millisecond of what is delivered. */
+		UNIT_EQ(queue->limit_bytes, 23500ull * STRIPES * RATE_BPS / SECOND);
+		UNIT_EQ(queue->enough_stripes, queue->limit_bytes / (4 * MSS));
+		UNIT_EQ(queue_stripes(&rig.session->paths[0], rig.now_us),
+		        FRAME_STRIPES_MAX); /* bulk was not held back */
+		rig.session->paths[0].queue.held_us = rig.now_us;
+		UNIT_EQ(queue_stripes(&rig.session->paths[0], rig.now_us), queue->enough_stripes);
+		session_free(rig.session);
+	}
+	UNIT_CASE("a path that lost all its stripes is measured anew") {
+		start(&rig);
+		run(&rig, 5 * SECOND, STRIPES);
+		for (unsigned i = 0; i < STRIPES; i++)
+			session_stripe_lost(rig.stripes[i], rig.now_us);
+		run(&rig, SECOND, 0);
+		dial(&rig);
+		UNIT_EQ(rig.session->paths[0].queue.most_Bps, 0);
+		run(&rig, SECOND, 1);
+		UNIT_EQ(rig.session->most_Bps, RATE_BPS);
 		session_free(rig.session);
 	}
 	return unit_exit();

@@ -29,6 +29,7 @@ enum {
 	REPAIRS = 64,
 	QUEUE = 128,
 	WIDE = 256,
+	SPARE = 1024,
 	FILLED = 768
 };
 
@@ -41,6 +42,16 @@ static const struct situation {
 	int want;
 	struct likeness choices[4];
 } situations[] = {
+        {"bulk waits for the others, not on a spare one",
+         SCHED_BULK,
+         false,
+         -1,
+         1400,
+         -1,
+         {{.flags = SPARE}, {.flags = FULL}}},
+        {"nor does a young flow", SCHED_YOUNG, false, -1, 1400, -1, {{.flags = SPARE}, {.flags = FULL}}},
+        {"a small one takes it", SCHED_SMALL, false, -1, 1400, 0, {{.flags = SPARE}, {.flags = FULL}}},
+        {"where the others are gone, it is used", SCHED_BULK, false, -1, 1400, 0, {{.flags = SPARE}, {.flags = DEAD}}},
         {"none is usable", SCHED_BULK, false, -1, 1400, -1, {{.flags = 0}}},
         {"the only one has no room", SCHED_BULK, false, -1, 1400, -1, {{.flags = FULL}}},
         {"the first of equals", SCHED_BULK, false, -1, 1400, 0, {{.flags = PLAIN}, {.flags = PLAIN}}},
@@ -235,6 +246,7 @@ static struct sched_choice like(const struct likeness *l)
 
 	return (struct sched_choice){.usable = l->flags && !(l->flags & DEAD),
 	                             .express = l->flags & LANE,
+	                             .spare = l->flags & SPARE,
 	                             .wide = l->flags & WIDE,
 	                             .backup = l->flags & BACKUP,
 	                             .in_recovery = l->flags & REPAIRS,
@@ -307,6 +319,7 @@ static struct sched_choice random_choice(uint64_t *seed)
 	return (struct sched_choice){.wide = wide,
 	                             .usable = unit_chance(seed, 3, 4),
 	                             .express = unit_chance(seed, 1, 3),
+	                             .spare = unit_chance(seed, 1, 3),
 	                             .backup = unit_chance(seed, 1, 4),
 	                             .in_recovery = unit_chance(seed, 1, 4),
 	                             .queue_full = unit_chance(seed, 1, 4),
@@ -326,6 +339,8 @@ static bool has_room(const struct sched_choice *choice, enum sched_class class)
 
 static bool keeps_off(const struct sched_choice *choice, enum sched_class class, bool reserved)
 {
+	if (choice->spare && class < SCHED_SMALL)
+		return true;
 	if (!choice->express || class == SCHED_EXPRESS)
 		return false;
 	if (class >= SCHED_YOUNG)
