@@ -84,21 +84,23 @@ enum path_state {
 
 /* What is known of a path's bottleneck (session_queue.c). All zeros: nothing yet. */
 struct path_queue {
-	uint64_t limit_bytes;    /* so much bulk may have under way; 0: no queue was seen of late, or one not ours */
-	uint64_t start_bytes;    /* the limit where no queue was seen of late; 0: none */
-	uint64_t most_Bps;       /* the most that arrived in an RTT of late */
-	uint64_t windows_Bps;    /* while start_bytes is the limit, what the windows let through; else 0 */
-	unsigned enough_stripes; /* so many have a few segments each of what the path holds; 0: not known */
-	uint64_t held_us;        /* when the limit last held bulk back; 0: it never did */
-	bool held_back;          /* it has, since the last look */
-	uint64_t queue_us;       /* when a queue was seen or prevented last; 0: never */
-	unsigned queue_looks;    /* in how many looks in a row one was seen, */
-	unsigned held_looks;     /* and in how many more than not although the limit held bulk back */
-	uint64_t foreign_us;     /* when these were last too many: the queue is not ours; 0: never */
-	uint64_t foreign_for_us; /* and for how long that tells */
-	uint64_t looked_us;      /* when the last look was, */
-	uint64_t looked_bytes;   /* what was delivered until then, */
-	unsigned looked_stripes; /* and on how many stripes that were up */
+	uint64_t limit_bytes;      /* so much bulk may have under way; 0: no queue was seen of late, or one not ours */
+	uint64_t start_bytes;      /* the limit where no queue was seen of late; 0: none */
+	uint64_t first_bytes;      /* but on a path that never showed one it is at least this (else 0), or less: */
+	uint64_t first_flow_bytes; /* that for each flow that is busy */
+	uint64_t most_Bps;         /* the most that arrived in an RTT of late */
+	uint64_t windows_Bps;      /* while start_bytes is the limit, what the windows let through; else 0 */
+	unsigned enough_stripes;   /* so many have a few segments each of what the path holds; 0: not known */
+	uint64_t held_us;          /* when the limit last held bulk back; 0: it never did */
+	bool held_back;            /* it has, since the last look */
+	uint64_t queue_us;         /* when a queue was seen or prevented last; 0: never */
+	unsigned queue_looks;      /* in how many looks in a row one was seen, */
+	unsigned held_looks;       /* and in how many more than not although the limit held bulk back */
+	uint64_t foreign_us;       /* when these were last too many: the queue is not ours; 0: never */
+	uint64_t foreign_for_us;   /* and for how long that tells */
+	uint64_t looked_us;        /* when the last look was, */
+	uint64_t looked_bytes;     /* what was delivered until then, */
+	unsigned looked_stripes;   /* and on how many stripes that were up */
 };
 
 struct path {
@@ -305,10 +307,11 @@ void paths_avoided(const struct session *session, bool avoided[SESSION_PATHS_MAX
 /* --- session_queue.c */
 /* Measures the paths' queues, each once an RTT. */
 void queues_look(struct session *session);
-/* With so much under way (and waiting in sockets) the path takes neither bulk nor young flows' bytes. */
-bool queue_is_full(const struct path *path, uint64_t under_way_bytes);
+/* With so much under way (and waiting in sockets) the path takes neither bulk nor young flows' bytes; `flows`: that
+ * have something to say, or wait for its ack. */
+bool queue_is_full(const struct path *path, uint64_t under_way_bytes, uint32_t flows);
 /* And with so much it has capacity that new data leaves idle. */
-bool queue_has_idle(const struct path *path, uint64_t under_way_bytes);
+bool queue_has_idle(const struct path *path, uint64_t under_way_bytes, uint32_t flows);
 /* The limit held bulk back lately: what its stripes carry fills the path. That a queue is seen does not say so: jitter
  * looks like one, and others may make it. */
 bool queue_fills(const struct path *path, uint64_t now_us);

@@ -8,8 +8,9 @@
  * So what a path has under way is limited to what it delivers within its shortest RTT and a little more, once a queue
  * was seen to stay on it: while the RTT is longer than that, the bottleneck is busy, and what arrives is what it can
  * do. While it holds bulk back the limit follows the RTT, so that this stays as short as it should. Before a queue was
- * seen the stripes may fill the windows that connections begin with, and then have a third more under way each round
- * trip than the most that arrived in one: all of them doubling theirs would overrun the queue before it is seen.
+ * seen each flow may fill the windows that a few connections begin with, and the stripes may then have twice as much
+ * under way each round trip until all of theirs would be full, and from there a third more than the most that arrived
+ * in one: all of them doubling theirs on would overrun the queue before it is seen.
  *
  * What fills the path is then given to no more of its stripes than have a few segments each: where a stripe has one
  * under way, its loss is told by a timer only, and BBR lets each have four, whatever the path holds. Where no limit
@@ -27,11 +28,13 @@ enum {
 	BUSY_LOOKS = 3, /* RTTs in a row with a queue: it is none of a burst, and the bottleneck is busy */
 	LIMIT_MIN_BYTES = 16384,
 	INITIAL_SEGMENTS = 10, /* of each stripe (RFC 6928), */
-	INITIAL_STRIPES = 40,  /* but of no more than these */
+	INITIAL_STRIPES = 40,  /* but of no more than these, */
+	FLOW_STRIPES = 8,      /* and for each flow of no more than these */
 	EACH_SEGMENTS = 4,     /* of what is enough: three tell of the fourth's loss (RFC 5681), and it is the window
 	                          that a loss of 9 % leaves (1.22 / sqrt(p), Mathis et al., CCR 1997) */
 	STRIPES_MIN = 2,       /* though the path holds less */
-	START_PERCENT = 133,   /* of what is enough for what was delivered, while no queue was seen */
+	START_PERCENT = 133,   /* of what is enough for what was delivered, while no queue is seen; 200 up to what the
+	                          windows held at first */
 	FADING_DIVISOR = 4,    /* of what the bottleneck did too little, for each RTT with one */
 	FOREIGN_LOOKS = 24, /* so many more RTTs with a queue than without, though bulk was held back: it is not ours */
 	REMEMBERED_US = 10000000,   /* how long a queue that was seen, or was not ours, tells anything; the latter twice
@@ -107,14 +110,19 @@ static void give_way(struct path *path, uint64_t now_us)
 		path->queue.foreign_for_us = FOREIGN_MAX_US;
 }
 
-/* No queue was seen of late. Where none ever was, the stripes may begin with what new connections would; not with all
- * that their windows have grown to, since small flows make windows grow that together are more than the path holds. */
+/* No queue was seen of late. Not all that the windows have grown to is let through, since small flows make windows grow
+ * that together are more than the path holds. */
 static void limit_start(struct path *path, const struct look *look)
 {
-	path->queue.start_bytes = enough_bytes(path, look->least_rtt_us) * START_PERCENT / 100;
-	uint64_t least_bytes = path->queue.queue_us ? LIMIT_MIN_BYTES : look->initial_bytes;
-	if (path->queue.start_bytes < least_bytes)
-		path->queue.start_bytes = least_bytes;
+	struct path_queue *queue = &path->queue;
+	uint64_t enough = enough_bytes(path, look->least_rtt_us);
+	queue->first_bytes = queue->queue_us ? 0 : look->initial_bytes;
+	queue->first_flow_bytes = FLOW_STRIPES * INITIAL_SEGMENTS * look->mss_bytes;
+	uint64_t twice = 2 * enough < queue->first_bytes ? 2 * enough : queue->first_bytes;
+	uint64_t start_bytes = enough * START_PERCENT / 100;
+	if (start_bytes < twice)
+		start_bytes = twice;
+	queue->start_bytes = start_bytes > LIMIT_MIN_BYTES ? start_bytes : LIMIT_MIN_BYTES;
 }
 
 /* How many stripes have EACH_SEGMENTS of what is enough, once that is known. */
@@ -126,6 +134,19 @@ static void count_stripes(struct path *path, const struct look *look)
 	if (stripes < STRIPES_MIN)
 		stripes = STRIPES_MIN;
 	path->queue.enough_stripes = stripes < FRAME_STRIPES_MAX ? (unsigned)stripes : FRAME_STRIPES_MAX;
+}
+
+/* What is limited by nothing any more begins anew. */
+static void expire(struct path *path, uint64_t now_us, const struct look *look)
+{
+	bool foreign = path->queue.foreign_us && now_us - path->queue.foreign_us < path->queue.foreign_for_us;
+	if (foreign || now_us - path->queue.queue_us > REMEMBERED_US)
+		path->queue.limit_bytes = path->queue.held_looks = 0;
+	if (foreign || path->queue.limit_bytes)
+		path->queue.start_bytes = 0;
+	else
+		limit_start(path, look);
+	count_stripes(path, look);
 }
 
 static void adapt(struct path *path, uint64_t now_us, const struct look *look, uint64_t rate_Bps)
@@ -156,14 +177,14 @@ static void adapt(struct path *path, uint64_t now_us, const struct look *look, u
 		path->queue.held_looks -= path->queue.held_looks > 0;
 	else if (path->queue.held_back && ++path->queue.held_looks > FOREIGN_LOOKS)
 		give_way(path, now_us);
-	bool foreign = path->queue.foreign_us && now_us - path->queue.foreign_us < path->queue.foreign_for_us;
-	if (foreign || now_us - path->queue.queue_us > REMEMBERED_US)
-		path->queue.limit_bytes = path->queue.held_looks = 0;
-	if (foreign || path->queue.limit_bytes)
-		path->queue.start_bytes = 0;
-	else
-		limit_start(path, look);
-	count_stripes(path, look);
+	expire(path, now_us, look);
+}
+
+/* Nothing was measured since the last look. */
+static void begin_again(struct path *path, uint64_t now_us, const struct look *look)
+{
+	path->queue.queue_looks = 0;
+	expire(path, now_us, look);
 }
 
 static void look_again(struct session *session, unsigned index)
@@ -180,7 +201,7 @@ static void look_again(struct session *session, unsigned index)
 		adapt(path, session->now_us, &look,
 		      (path->delivered_bytes - path->queue.looked_bytes) * 1000000 / took_us);
 	else
-		path->queue.queue_looks = 0;
+		begin_again(path, session->now_us, &look);
 	path->queue.windows_Bps = path->queue.start_bytes ? look.windows_Bps : 0;
 	path->queue.looked_us = session->now_us;
 	path->queue.looked_stripes = look.stripes;
@@ -202,20 +223,27 @@ void queues_look(struct session *session)
 	}
 }
 
-static uint64_t limit_of(const struct path *path)
+/* 0: there is none. */
+static uint64_t limit_of(const struct path *path, uint32_t flows)
 {
-	return path->queue.limit_bytes ? path->queue.limit_bytes : path->queue.start_bytes;
+	const struct path_queue *queue = &path->queue;
+	if (queue->limit_bytes || !queue->start_bytes)
+		return queue->limit_bytes;
+	uint64_t first_bytes = flows * queue->first_flow_bytes;
+	if (first_bytes > queue->first_bytes)
+		first_bytes = queue->first_bytes;
+	return queue->start_bytes > first_bytes ? queue->start_bytes : first_bytes;
 }
 
-bool queue_is_full(const struct path *path, uint64_t under_way_bytes)
+bool queue_is_full(const struct path *path, uint64_t under_way_bytes, uint32_t flows)
 {
-	uint64_t limit_bytes = limit_of(path);
+	uint64_t limit_bytes = limit_of(path, flows);
 	return limit_bytes && under_way_bytes >= limit_bytes;
 }
 
-bool queue_has_idle(const struct path *path, uint64_t under_way_bytes)
+bool queue_has_idle(const struct path *path, uint64_t under_way_bytes, uint32_t flows)
 {
-	uint64_t limit_bytes = limit_of(path);
+	uint64_t limit_bytes = limit_of(path, flows);
 	return !limit_bytes || under_way_bytes < limit_bytes / 2;
 }
 
@@ -227,7 +255,7 @@ bool queue_fills(const struct path *path, uint64_t now_us)
 unsigned queue_stripes(const struct path *path, uint64_t now_us)
 {
 	/* Without any limit the queue is not ours alone, and full. */
-	bool full = queue_fills(path, now_us) || !limit_of(path);
+	bool full = queue_fills(path, now_us) || !(path->queue.limit_bytes || path->queue.start_bytes);
 	return full && path->queue.enough_stripes ? path->queue.enough_stripes : FRAME_STRIPES_MAX;
 }
 
