@@ -56,6 +56,10 @@ static void on_event(void *user, const struct session_event_info *info)
 	struct tx_proxy *tx = proxy_of(user);
 
 	session_log_event(info, tx->config.id, path_name((void *)(uintptr_t)tx->conf, info->path));
+	/* Without a new id rx_proxy would keep flows that nobody here will end. */
+	if (info->event == SESSION_LOST &&
+	    getrandom(tx->config.id, sizeof tx->config.id, 0) == (ssize_t)sizeof tx->config.id)
+		session_renew(tx->entry.session, tx->config.id);
 	dialler_note(tx->dialler, info);
 }
 

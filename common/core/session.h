@@ -34,7 +34,7 @@ enum session_role {
 enum session_event {
 	SESSION_UP,      /* the first stripe is up */
 	SESSION_DOWN,    /* no stripe is up; flows wait */
-	SESSION_LOST,    /* down for longer than the timeout: every flow was reset */
+	SESSION_LOST,    /* down, or not answered, for longer than the timeout: every flow was reset, stripes close */
 	SESSION_RENEWED, /* client: the other side restarted and knows nothing of before: every flow was reset */
 	SESSION_GOAWAY,  /* the other side wants no new flows */
 	SESSION_PATH_UP, /* `path`: its first stripe is up */
@@ -168,9 +168,12 @@ void session_run(struct session *session, uint64_t now_us);
 /* When session_run must be called at the latest, even if nothing happens; UINT64_MAX: never. */
 uint64_t session_next_us(const struct session *session);
 
-/* Ends a session without a stripe as if its timeout were over: every flow is reset, SESSION_LOST told; callbacks follow
- * with session_run. */
+/* Ends a session as if its timeout were over: every flow is reset, stripes that are up close, SESSION_LOST told;
+ * callbacks follow with session_run. */
 void session_expire(struct session *session, uint64_t now_us);
+/* Client, when SESSION_LOST is told: what it dials from now on is another session, `id` of FRAME_ID_BYTES; the flows
+ * that the other side has of this one end there with its timeout. */
+void session_renew(struct session *session, const uint8_t *id);
 
 void session_get_stats(const struct session *session, struct session_stats *stats);
 /* `path` < SESSION_PATHS_MAX. False: it never had a stripe. */

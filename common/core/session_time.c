@@ -157,7 +157,18 @@ void session_expire(struct session *session, uint64_t now_us)
 	if (!session->stripes_up)
 		session->down_us = now_us;
 	session_reset_all(session, RESET_SESSION);
+	/* What comes on stripes that are up belongs to flows that are gone here: the far end must not take an answer to
+	 * that for the end of a flow that has all, nor keep what nobody will end. */
+	for (struct stripe *stripe = session->stripes; stripe; stripe = stripe->next)
+		if (stripe->state != STRIPE_DEAD && !stripe->error)
+			stripe->error = "the session was given up";
 	session_tell(session, SESSION_LOST, NULL, 0, NULL);
+}
+
+void session_renew(struct session *session, const uint8_t *id)
+{
+	memcpy(session->config.id, id, FRAME_ID_BYTES);
+	session->incarnation_known = false;
 }
 
 /* When the flows have waited long enough for the other side: since no stripe is up, or since nothing is heard although

@@ -66,6 +66,8 @@ int privs_drop(uint64_t keep)
 	}
 	err = set_caps(keep & permitted);
 	prctl(PR_SET_KEEPCAPS, 0, 0, 0, 0);
+	/* Another user is dumpable as fs.suid_dumpable says. */
+	privs_hide_memory();
 	return err;
 }
 

@@ -30,7 +30,7 @@ enum {
 
 struct transport_tls {
 	SSL *ssl;
-	BIO *socket; /* owned by ssl */
+	BIO *socket; /* ours */
 	int fd;
 	const char *identity;
 	const char *reason; /* static text of the first failure */
@@ -292,6 +292,9 @@ int transport_tls_handshake(struct transport_tls *tls)
 	int sent = send_out(tls);
 	if (err)
 		return err;
+	/* The end came before: nobody has proved anything. */
+	if (result != 1)
+		return fail(tls, -ECONNABORTED, NULL);
 	if (sent < 0 && sent != -EAGAIN)
 		return fail(tls, sent, NULL);
 	/* OpenSSL has no other way to come here; this is the one line that all depends on. */
@@ -389,8 +392,13 @@ static int put_record(struct transport_tls *tls, const struct iovec *slices, uns
 		len = gather(gathered, RECORD_BYTES, slices, count, skip);
 		bytes = gathered;
 	}
-	if (!SSL_write_ex(tls->ssl, bytes, len, &put))
-		return failure(tls, 0);
+	if (!SSL_write_ex(tls->ssl, bytes, len, &put)) {
+		int err = failure(tls, 0);
+		/* A part of a handshake message came, and nothing may be written before the rest: it would be tried
+		 * for as long as the socket is writable. */
+		return err == -EAGAIN && SSL_want_read(tls->ssl) ? fail(tls, -EPROTO, "part of a handshake message")
+		                                                 : err;
+	}
 	tls->records++;
 	return (int)put;
 }

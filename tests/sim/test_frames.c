@@ -371,6 +371,28 @@ static void check_shares(void)
 	}
 }
 
+static void check_given_up(void)
+{
+	/* Else what the far end sends on would be answered as if the flow had ended in order. */
+	UNIT_CASE("nothing is heard for longer than the timeout, though the stripes are up: they close") {
+		struct rig rig;
+		rig_start(&rig, SESSION_SERVER, 2);
+		struct frame open = rig_open_frame(1);
+		UNIT_EQ(rig_feed(&rig, 0, &open), 0);
+		rig_run(&rig, RIG_STEP_US);
+		flow_connected(rig.flow, OPEN_CONNECTED);
+		rig_feed_data(&rig, 0, 10);
+		rig_run(&rig, 30 * (uint64_t)RIG_SECOND);
+		UNIT_TRUE(!rig.ended && !rig.stripes[0]->error);
+		rig_run(&rig, 50 * (uint64_t)RIG_SECOND);
+		UNIT_EQ(rig.ended, 1);
+		UNIT_EQ(rig.reason, RESET_SESSION);
+		for (unsigned i = 0; i < 2; i++)
+			UNIT_TRUE(rig.stripes[i]->error);
+		rig_stop(&rig);
+	}
+}
+
 int main(void)
 {
 	check_shares();
@@ -383,5 +405,6 @@ int main(void)
 	check_scattered();
 	check_rules();
 	check_hash();
+	check_given_up();
 	return unit_exit();
 }
