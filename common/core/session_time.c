@@ -249,10 +249,11 @@ uint64_t session_next_us(const struct session *session)
 		next_us = earlier(next_us, session->held_back_us + TICK_MIN_US);
 	if (session->moving || in_motion(session))
 		return earlier(next_us, session->tick_us);
+	uint64_t ping_us = UINT64_MAX;
 	for (unsigned i = 0; i < SESSION_PATHS_MAX; i++) {
 		const struct path *path = &session->paths[i];
 		if (path->stripes_up)
-			next_us = earlier(next_us, path->pinged_us + ping_interval_us(session, path));
+			ping_us = earlier(ping_us, path->pinged_us + ping_interval_us(session, path));
 	}
-	return next_us > session->tick_us ? next_us : session->tick_us;
+	return earlier(next_us, ping_us > session->tick_us ? ping_us : session->tick_us);
 }
