@@ -37,7 +37,7 @@ static bool is_busy(void *user)
 {
 	struct rx_proxy *rx = user;
 
-	return rx->connector.count > 0;
+	return rx->connector.count > 0 || sessions_busy(&rx->sessions);
 }
 
 static void on_stats(void *user)
@@ -82,7 +82,7 @@ static void finish(struct rx_proxy *rx)
 	listener_close(&rx->listener);
 	acceptor_fini(&rx->acceptor);
 	connector_abort(&rx->connector);
-	runner_round(&rx->runner);
+	daemon_linger(&rx->daemon);
 	sessions_fini(&rx->sessions);
 	connector_fini(&rx->connector);
 	runner_fini(&rx->runner);

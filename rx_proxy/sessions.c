@@ -31,7 +31,7 @@ struct rx_session {
 	const char *identity; /* of all its stripes; NULL: there are no keys */
 	struct rx_stripe *stripes;
 	uint64_t used_us; /* when it last had a stripe or a flow */
-	bool lost;        /* the engine gave it up: its id may be used anew */
+	bool lost;        /* the engine gave it up, and no stripe has come since */
 };
 
 /* A stripe's place in the list of its session. */
@@ -80,13 +80,22 @@ static void on_flow_ended(void *user, struct flow *flow, enum reset_reason reaso
 	connector_flow_ended(flow, reason);
 }
 
+/* False: there are no random numbers. */
+static bool choose_incarnation(struct rx_session *rx)
+{
+	return getrandom(rx->config.incarnation, FRAME_ID_BYTES, 0) == FRAME_ID_BYTES;
+}
+
 static void on_event(void *user, const struct session_event_info *info)
 {
 	struct rx_session *rx = user;
 
 	session_log_event(info, rx->config.id, path_name(NULL, info->path));
-	if (info->event == SESSION_LOST)
-		rx->lost = true;
+	if (info->event != SESSION_LOST)
+		return;
+	rx->lost = true;
+	if (choose_incarnation(rx))
+		session_renew(rx->entry.session, rx->config.incarnation);
 }
 
 static const struct session_ops session_ops = {
@@ -105,7 +114,7 @@ static struct rx_session *find(const struct sessions *sessions, const uint8_t id
 {
 	struct rx_session *rx = sessions->first;
 
-	while (rx && (rx->lost || memcmp(rx->config.id, id, FRAME_ID_BYTES) != 0))
+	while (rx && memcmp(rx->config.id, id, FRAME_ID_BYTES) != 0)
 		rx = rx->next;
 	return rx;
 }
@@ -128,7 +137,7 @@ static struct rx_session *make(struct sessions *sessions, const uint8_t id[FRAME
 	                   .timeout_us = (uint64_t)limits->session_timeout_ms * 1000},
 	};
 	memcpy(rx->config.id, id, FRAME_ID_BYTES);
-	if (getrandom(rx->config.incarnation, FRAME_ID_BYTES, 0) == FRAME_ID_BYTES)
+	if (choose_incarnation(rx))
 		rx->entry.session = session_new(&rx->config, &session_ops, rx, sessions->runner->now_us);
 	if (!rx->entry.session) {
 		free(rx);
@@ -251,6 +260,7 @@ static bool add_stripe(struct rx_session *rx, const struct hello *hello, const s
 	if (stripe->next)
 		stripe->next->at = &stripe->next;
 	rx->stripes = stripe;
+	rx->lost = false;
 	if (rest_len)
 		stripe_io_in(stripe->io, rest, rest_len);
 	return true;
@@ -328,6 +338,18 @@ void sessions_stop(struct sessions *sessions)
 	sessions->stopped = true;
 	for (struct rx_session *rx = sessions->first; rx; rx = rx->next)
 		session_goaway(rx->entry.session, sessions->runner->now_us);
+}
+
+bool sessions_busy(const struct sessions *sessions)
+{
+	struct session_stats st;
+
+	for (const struct rx_session *rx = sessions->first; rx; rx = rx->next) {
+		session_get_stats(rx->entry.session, &st);
+		if (st.flows && st.stripes_up)
+			return true;
+	}
+	return false;
 }
 
 void sessions_log_stats(const struct sessions *sessions)

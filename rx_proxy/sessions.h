@@ -40,6 +40,8 @@ enum welcome_status sessions_join(struct sessions *sessions, const struct hello 
 
 /* No new sessions and no new flows; every tx_proxy is told. */
 void sessions_stop(struct sessions *sessions);
+/* Whether some tx_proxy is there that has not yet heard of the end of all its flows. */
+bool sessions_busy(const struct sessions *sessions);
 /* event=stats lines of each. */
 void sessions_log_stats(const struct sessions *sessions);
 

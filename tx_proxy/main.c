@@ -51,14 +51,18 @@ static const char *path_name(void *user, unsigned path)
 	return path < conf->path_count ? conf->paths[path].name : "?";
 }
 
+/* False: there are no random numbers. */
+static bool choose_id(struct tx_proxy *tx)
+{
+	return getrandom(tx->config.id, sizeof tx->config.id, 0) == (ssize_t)sizeof tx->config.id;
+}
+
 static void on_event(void *user, const struct session_event_info *info)
 {
 	struct tx_proxy *tx = proxy_of(user);
 
 	session_log_event(info, tx->config.id, path_name((void *)(uintptr_t)tx->conf, info->path));
-	/* Without a new id rx_proxy would keep flows that nobody here will end. */
-	if (info->event == SESSION_LOST &&
-	    getrandom(tx->config.id, sizeof tx->config.id, 0) == (ssize_t)sizeof tx->config.id)
+	if (info->event == SESSION_LOST && choose_id(tx))
 		session_renew(tx->entry.session, tx->config.id);
 	dialler_note(tx->dialler, info);
 }
@@ -85,7 +89,10 @@ static bool is_busy(void *user)
 {
 	struct tx_proxy *tx = user;
 
-	return capture_busy(&tx->capture);
+	struct session_stats st;
+
+	session_get_stats(tx->entry.session, &st);
+	return capture_busy(&tx->capture) || (st.flows && st.stripes_up);
 }
 
 static void on_stats(void *user)
@@ -150,7 +157,7 @@ static void start_session(struct tx_proxy *tx)
 	                   .memory_bytes = limits->memory_bytes,
 	                   .timeout_us = (uint64_t)limits->session_timeout_ms * 1000},
 	};
-	if (getrandom(tx->config.id, sizeof tx->config.id, 0) != (ssize_t)sizeof tx->config.id)
+	if (!choose_id(tx))
 		daemon_die(1, "no random numbers: %s", strerror(errno));
 	tx->entry.session = session_new(&tx->config, &session_ops, &tx->capture, tx->runner.now_us);
 	if (!tx->entry.session)
@@ -166,7 +173,7 @@ static void start_session(struct tx_proxy *tx)
 static void finish(struct tx_proxy *tx)
 {
 	capture_abort(&tx->capture);
-	runner_round(&tx->runner);
+	daemon_linger(&tx->daemon);
 	runner_remove(&tx->runner, &tx->entry);
 	session_free(tx->entry.session);
 	dialler_free(tx->dialler);

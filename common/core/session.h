@@ -86,7 +86,7 @@ struct session_ops {
 struct session_config {
 	enum session_role role;
 	uint8_t id[FRAME_ID_BYTES];          /* random; client: its own; server: from HELLO */
-	uint8_t incarnation[FRAME_ID_BYTES]; /* server: random, new for every session_new */
+	uint8_t incarnation[FRAME_ID_BYTES]; /* server: random, new for every session_new, and session_renew */
 	struct session_limits limits;
 };
 
@@ -171,8 +171,9 @@ uint64_t session_next_us(const struct session *session);
 /* Ends a session as if its timeout were over: every flow is reset, stripes that are up close, SESSION_LOST told;
  * callbacks follow with session_run. */
 void session_expire(struct session *session, uint64_t now_us);
-/* Client, when SESSION_LOST is told: what it dials from now on is another session, `id` of FRAME_ID_BYTES; the flows
- * that the other side has of this one end there with its timeout. */
+/* When SESSION_LOST is told: the other side may still have flows of this session, so what goes on is another one. `id`,
+ * random, of FRAME_ID_BYTES: the client's id, so that the server's flows end with its timeout; the server's
+ * incarnation, so that the client's end with its next stripe. */
 void session_renew(struct session *session, const uint8_t *id);
 
 void session_get_stats(const struct session *session, struct session_stats *stats);

@@ -86,8 +86,8 @@ enum path_state {
 struct path_queue {
 	uint64_t limit_bytes;      /* so much bulk may have under way; 0: no queue was seen of late, or one not ours */
 	uint64_t start_bytes;      /* the limit where no queue was seen of late; 0: none */
-	uint64_t first_bytes;      /* but on a path that never showed one it is at least this (else 0), or less: */
-	uint64_t first_flow_bytes; /* that for each flow that is busy */
+	uint64_t first_flow_bytes; /* but it is no less than this for each busy flow, */
+	uint64_t first_bytes;      /* up to this; 0 where a queue was ever seen */
 	uint64_t most_Bps;         /* the most that arrived in an RTT of late */
 	uint64_t windows_Bps;      /* while start_bytes is the limit, what the windows let through; else 0 */
 	unsigned enough_stripes;   /* so many have a few segments each of what the path holds; 0: not known */
@@ -307,11 +307,10 @@ void paths_avoided(const struct session *session, bool avoided[SESSION_PATHS_MAX
 /* --- session_queue.c */
 /* Measures the paths' queues, each once an RTT. */
 void queues_look(struct session *session);
-/* With so much under way (and waiting in sockets) the path takes neither bulk nor young flows' bytes; `flows`: that
- * have something to say, or wait for its ack. */
-bool queue_is_full(const struct path *path, uint64_t under_way_bytes, uint32_t flows);
+/* With so much under way (and waiting in sockets) the path takes neither bulk nor young flows' bytes. */
+bool queue_is_full(const struct session *session, unsigned index, uint64_t under_way_bytes);
 /* And with so much it has capacity that new data leaves idle. */
-bool queue_has_idle(const struct path *path, uint64_t under_way_bytes, uint32_t flows);
+bool queue_has_idle(const struct session *session, unsigned index, uint64_t under_way_bytes);
 /* The limit held bulk back lately: what its stripes carry fills the path. That a queue is seen does not say so: jitter
  * looks like one, and others may make it. */
 bool queue_fills(const struct path *path, uint64_t now_us);

@@ -33,8 +33,8 @@ enum {
 	EACH_SEGMENTS = 4,     /* of what is enough: three tell of the fourth's loss (RFC 5681), and it is the window
 	                          that a loss of 9 % leaves (1.22 / sqrt(p), Mathis et al., CCR 1997) */
 	STRIPES_MIN = 2,       /* though the path holds less */
-	START_PERCENT = 133,   /* of what is enough for what was delivered, while no queue is seen; 200 up to what the
-	                          windows held at first */
+	START_PERCENT = 133,   /* of what is enough for what was delivered, while no queue is seen; twice what is enough
+	                          up to what the windows held at first */
 	FADING_DIVISOR = 4,    /* of what the bottleneck did too little, for each RTT with one */
 	FOREIGN_LOOKS = 24, /* so many more RTTs with a queue than without, though bulk was held back: it is not ours */
 	REMEMBERED_US = 10000000,   /* how long a queue that was seen, or was not ours, tells anything; the latter twice
@@ -136,8 +136,8 @@ static void count_stripes(struct path *path, const struct look *look)
 	path->queue.enough_stripes = stripes < FRAME_STRIPES_MAX ? (unsigned)stripes : FRAME_STRIPES_MAX;
 }
 
-/* What is limited by nothing any more begins anew. */
-static void expire(struct path *path, uint64_t now_us, const struct look *look)
+/* A limit ends, and what has none begins as if it had never been. */
+static void bound(struct path *path, uint64_t now_us, const struct look *look)
 {
 	bool foreign = path->queue.foreign_us && now_us - path->queue.foreign_us < path->queue.foreign_for_us;
 	if (foreign || now_us - path->queue.queue_us > REMEMBERED_US)
@@ -177,14 +177,6 @@ static void adapt(struct path *path, uint64_t now_us, const struct look *look, u
 		path->queue.held_looks -= path->queue.held_looks > 0;
 	else if (path->queue.held_back && ++path->queue.held_looks > FOREIGN_LOOKS)
 		give_way(path, now_us);
-	expire(path, now_us, look);
-}
-
-/* Nothing was measured since the last look. */
-static void begin_again(struct path *path, uint64_t now_us, const struct look *look)
-{
-	path->queue.queue_looks = 0;
-	expire(path, now_us, look);
 }
 
 static void look_again(struct session *session, unsigned index)
@@ -201,7 +193,8 @@ static void look_again(struct session *session, unsigned index)
 		adapt(path, session->now_us, &look,
 		      (path->delivered_bytes - path->queue.looked_bytes) * 1000000 / took_us);
 	else
-		begin_again(path, session->now_us, &look);
+		path->queue.queue_looks = 0;
+	bound(path, session->now_us, &look);
 	path->queue.windows_Bps = path->queue.start_bytes ? look.windows_Bps : 0;
 	path->queue.looked_us = session->now_us;
 	path->queue.looked_stripes = look.stripes;
@@ -224,26 +217,26 @@ void queues_look(struct session *session)
 }
 
 /* 0: there is none. */
-static uint64_t limit_of(const struct path *path, uint32_t flows)
+static uint64_t limit_of(const struct session *session, unsigned index)
 {
-	const struct path_queue *queue = &path->queue;
+	const struct path_queue *queue = &session->paths[index].queue;
 	if (queue->limit_bytes || !queue->start_bytes)
 		return queue->limit_bytes;
-	uint64_t first_bytes = flows * queue->first_flow_bytes;
+	uint64_t first_bytes = session->linked[LINK_BUSY].count * queue->first_flow_bytes;
 	if (first_bytes > queue->first_bytes)
 		first_bytes = queue->first_bytes;
 	return queue->start_bytes > first_bytes ? queue->start_bytes : first_bytes;
 }
 
-bool queue_is_full(const struct path *path, uint64_t under_way_bytes, uint32_t flows)
+bool queue_is_full(const struct session *session, unsigned index, uint64_t under_way_bytes)
 {
-	uint64_t limit_bytes = limit_of(path, flows);
+	uint64_t limit_bytes = limit_of(session, index);
 	return limit_bytes && under_way_bytes >= limit_bytes;
 }
 
-bool queue_has_idle(const struct path *path, uint64_t under_way_bytes, uint32_t flows)
+bool queue_has_idle(const struct session *session, unsigned index, uint64_t under_way_bytes)
 {
-	uint64_t limit_bytes = limit_of(path, flows);
+	uint64_t limit_bytes = limit_of(session, index);
 	return !limit_bytes || under_way_bytes < limit_bytes / 2;
 }
 

@@ -41,8 +41,8 @@ void run_account(const struct run *run, size_t index, enum sending sending, uint
 
 bool run_is_idle(const struct run *run, int index)
 {
-	return queue_has_idle(path_of(run, (size_t)index), run->load_bytes[run->stripes[index]->path],
-	                      run->session->linked[LINK_BUSY].count);
+	unsigned path = run->stripes[index]->path;
+	return queue_has_idle(run->session, path, run->load_bytes[path]);
 }
 
 static bool may_repeat(const struct run *run, size_t index, uint32_t len)

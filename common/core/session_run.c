@@ -173,8 +173,7 @@ static void see_queues(struct run *run)
 {
 	for (size_t i = 0; i < run->count; i++) {
 		unsigned path = run->stripes[i]->path;
-		run->choices[i].queue_full = queue_is_full(&run->session->paths[path], run->load_bytes[path],
-		                                           run->session->linked[LINK_BUSY].count);
+		run->choices[i].queue_full = queue_is_full(run->session, path, run->load_bytes[path]);
 	}
 }
 

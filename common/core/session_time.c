@@ -167,7 +167,8 @@ void session_expire(struct session *session, uint64_t now_us)
 
 void session_renew(struct session *session, const uint8_t *id)
 {
-	memcpy(session->config.id, id, FRAME_ID_BYTES);
+	bool client = session->config.role == SESSION_CLIENT;
+	memcpy(client ? session->config.id : session->config.incarnation, id, FRAME_ID_BYTES);
 	session->incarnation_known = false;
 }
 

@@ -111,6 +111,16 @@ void daemon_serve(struct daemon *daemon, const char *format, ...)
 	ev_run(daemon->loop, 0);
 }
 
+void daemon_linger(struct daemon *daemon)
+{
+	ev_timer_stop(daemon->loop, &daemon->deadline);
+	ev_timer_set(&daemon->deadline, DAEMON_LINGER_S, 0);
+	ev_now_update(daemon->loop);
+	ev_timer_start(daemon->loop, &daemon->deadline);
+	ev_timer_again(daemon->loop, &daemon->grace);
+	ev_run(daemon->loop, 0);
+}
+
 void daemon_fini(struct daemon *daemon)
 {
 	ev_signal_stop(daemon->loop, &daemon->terminate);

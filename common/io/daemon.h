@@ -12,6 +12,7 @@
 #include <stdint.h>
 
 #define DAEMON_GRACE_S 2.0
+#define DAEMON_LINGER_S 0.5
 
 struct daemon_ops {
 	void (*stop)(void *user);  /* called once: take nothing new */
@@ -38,6 +39,9 @@ int daemon_init(struct daemon *daemon, const struct daemon_ops *ops, void *user)
 /* Logs event=ready (`format`: its details), tells the service manager, and runs the loop until the process is to end.
  */
 __attribute__((format(printf, 2, 3))) void daemon_serve(struct daemon *daemon, const char *format, ...);
+/* What was left then was aborted: runs the loop on until it is no longer busy, DAEMON_LINGER_S at most, so that the far
+ * ends hear of it. */
+void daemon_linger(struct daemon *daemon);
 void daemon_fini(struct daemon *daemon);
 
 /* Logs event=failed and exits with `status`: 1 for run time, 2 for configuration. */

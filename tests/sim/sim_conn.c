@@ -121,6 +121,11 @@ static bool greet(struct sim_conn *conn, const uint8_t **at, const uint8_t *end)
 		sim_wrong(conn->sim, "a stripe does not begin with HELLO");
 		return false;
 	}
+	/* There is room for one: another id ends the one before, which in a proxy would wait for its timeout. */
+	if (memcmp(host->peer, f.hello.session, FRAME_ID_BYTES) != 0) {
+		session_expire(host->session, conn->sim->now_us);
+		memcpy(host->peer, f.hello.session, FRAME_ID_BYTES);
+	}
 	conn->stripes[SIM_SERVER] = session_stripe_accepted(host->session, &f.hello, conn, conn->sim->now_us);
 	if (!conn->stripes[SIM_SERVER])
 		sim_conn_close(conn, SIM_SERVER);

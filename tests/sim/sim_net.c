@@ -50,7 +50,8 @@ static void on_output(void *user, struct stripe *stripe)
 	unsigned side = side_of(stripe);
 
 	if (stripe->error) {
-		if (strcmp(stripe->error, "the far end has restarted"))
+		if (strcmp(stripe->error, "the far end has restarted") &&
+		    strcmp(stripe->error, "the session was given up"))
 			sim_wrong(host->sim, "side %u closes a stripe: %s", side, stripe->error);
 		sim_conn_close(conn, side);
 		return;
@@ -69,6 +70,12 @@ static void on_event(void *user, const struct session_event_info *info)
 	struct sim_host *host = user;
 
 	host->events[info->event]++;
+	if (info->event == SESSION_LOST) {
+		uint8_t id[FRAME_ID_BYTES];
+		for (unsigned i = 0; i < FRAME_ID_BYTES; i++)
+			id[i] = (uint8_t)unit_random(&host->sim->seed);
+		session_renew(host->session, id);
+	}
 	sim_note(host->sim, host->side, info->event, 40);
 	if (info->event == SESSION_FLOW_BROKEN && strncmp(info->text, "out of memory", 13))
 		sim_wrong(host->sim, "side %u breaks flow %u: %s", host->side, info->flow, info->text);
@@ -96,6 +103,7 @@ static bool start_session(struct sim *sim, unsigned side)
 		config.id[i] = (uint8_t)i;
 		config.incarnation[i] = (uint8_t)unit_random(&sim->seed);
 	}
+	memcpy(sim->hosts[SIM_SERVER].peer, config.id, FRAME_ID_BYTES);
 	sim->hosts[side].sim = sim;
 	sim->hosts[side].side = side;
 	sim->hosts[side].session = session_new(&config, &ops, &sim->hosts[side], sim->now_us);

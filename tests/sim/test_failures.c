@@ -260,6 +260,55 @@ static void check_session_lost(void)
 	}
 }
 
+/* A link that is dead for about the timeout, in one direction or both: the two ends give up at different times, or one
+ * does not. */
+static void expect_same_end(const struct sim_plan *plan, uint64_t timeout_us, uint64_t dead_us, unsigned directions)
+{
+	for (uint64_t start_us = 4 * SIM_SECOND; start_us < 9 * SIM_SECOND; start_us += 500 * SIM_MS) {
+		struct sim *sim = sim_new(&(struct sim_config){
+		        .seed = start_us, .path_count = 1, .paths = {SIM_DSL}, .limits = {.timeout_us = timeout_us}});
+		struct sim_flow *flow = sim_add(sim, plan);
+		const struct sim_end *ends = flow->ends;
+
+		sim_run_until(sim, start_us);
+		for (unsigned side = 0; side < SIM_SIDES; side++)
+			if (directions & 1u << side)
+				sim->links[0][side].loss_ppm = 1000000;
+		sim_run_until(sim, start_us + dead_us);
+		sim->links[0][SIM_CLIENT].loss_ppm = sim->links[0][SIM_SERVER].loss_ppm = 0;
+		sim_run_until(sim, 100 * SIM_SECOND);
+		UNIT_STR(sim->wrong, "");
+		if (ends[0].over != ends[1].over)
+			UNIT_FAIL("dead from %u ms, directions %u: %s still has the flow",
+			          (unsigned)(start_us / SIM_MS), directions,
+			          ends[0].over ? "the server" : "the client");
+		if (ends[0].over && ends[0].reason == RESET_NONE && ends[1].read < plan->bytes[0])
+			UNIT_FAIL("dead from %u ms, directions %u: a clean end, but %u bytes arrived",
+			          (unsigned)(start_us / SIM_MS), directions, (unsigned)ends[1].read);
+		sim_free(sim);
+	}
+}
+
+static void check_one_side(void)
+{
+	static const struct sim_plan upload = {.bytes = {18000, 0}, .pause_us = {200000, 0}, .chunk = {1000, 0}},
+	                             download = {.bytes = {10000, 1ull << 30},
+	                                         .pause_us = {0, 300000},
+	                                         .chunk = {0, 1000},
+	                                         .never_ends = true},
+	                             idle = {.bytes = {1000, 1000}, .never_ends = true};
+
+	for (unsigned directions = 1; directions <= 3; directions++)
+		for (uint64_t dead_us = 4 * SIM_SECOND; dead_us <= 8 * SIM_SECOND; dead_us += 2 * SIM_SECOND) {
+			UNIT_CASE("%u s in directions %u, more than the timeout: both ends lose the flow, or none",
+			          (unsigned)(dead_us / SIM_SECOND), directions) {
+				expect_same_end(&upload, 2 * SIM_SECOND, dead_us, directions);
+				expect_same_end(&download, 2 * SIM_SECOND, dead_us, directions);
+				expect_same_end(&idle, 2 * SIM_SECOND, dead_us, directions);
+			}
+		}
+}
+
 static void check_session_renewed(void)
 {
 	UNIT_CASE("the server restarts: the client's flows are reset at once, and the next one works")
@@ -312,6 +361,7 @@ int main(void)
 	check_prompt();
 	check_used_again();
 	check_session_lost();
+	check_one_side();
 	check_session_renewed();
 	check_goaway();
 	return unit_exit();
