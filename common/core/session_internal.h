@@ -323,7 +323,7 @@ void queue_forget(struct path *path);
 void time_run(struct session *session);
 /* Whether the far end answers, as far as is known. */
 bool time_far_end_answers(const struct session *session);
-/* The stripe's figures are too old. */
+/* The stripe's figures are too old, and matter. */
 bool time_to_measure(const struct stripe *stripe);
 /* Something was sent that must be answered. */
 void time_asked(struct session *session);

@@ -125,12 +125,22 @@ static void check_flow(struct flow *flow, const struct tick *tick)
 
 /* --- The session --------------------------------------------------------------------------------------------------*/
 
-/* Where all has arrived there is little new to learn. */
+/* Something is to become of the stripe without more being put in. */
+static bool is_moving(const struct stripe *stripe)
+{
+	return stripe->info.in_flight_bytes || stripe->info.notsent_bytes || stripe->output_bytes || stripe->rest_us ||
+	       stripe->state == STRIPE_STALE;
+}
+
+/* Where all has arrived there is little new to learn, and nothing that matters while nothing is to be sent. */
 bool time_to_measure(const struct stripe *stripe)
 {
+	const struct session *session = stripe->session;
 	bool under_way = stripe_position(stripe) > stripe->info.arrived_bytes;
-	return !stripe->error &&
-	       stripe->session->now_us - stripe->info_us >= (under_way ? TICK_MIN_US / 2 : TICK_US / 2);
+	bool used = under_way || is_moving(stripe) || stripe->ping_due || stripe->pong_due;
+	if (stripe->error || (!used && !output_waits(session) && !session->linked[LINK_BUSY].first))
+		return false;
+	return session->now_us - stripe->info_us >= (under_way ? TICK_MIN_US / 2 : TICK_US / 2);
 }
 
 static void measure_stripes(struct session *session)
@@ -145,8 +155,7 @@ static bool in_motion(const struct session *session)
 	if (session->asked_us || output_waits(session))
 		return true;
 	for (const struct stripe *stripe = session->stripes; stripe; stripe = stripe->next)
-		if (stripe->info.in_flight_bytes || stripe->info.notsent_bytes || stripe->output_bytes ||
-		    stripe->rest_us || stripe->state == STRIPE_STALE)
+		if (is_moving(stripe))
 			return true;
 	return false;
 }

@@ -393,6 +393,30 @@ static void check_given_up(void)
 	}
 }
 
+/* As a proxy does: nothing is run before the engine says. */
+static void check_ack_delay(void)
+{
+	UNIT_CASE("an idle receiver acknowledges within 5 ms") {
+		struct rig rig;
+		rig_start(&rig, SESSION_SERVER, 1);
+		struct frame open = rig_open_frame(1);
+		UNIT_EQ(rig_feed(&rig, 0, &open), 0);
+		rig_run(&rig, RIG_STEP_US);
+		flow_connected(rig.flow, OPEN_CONNECTED);
+		rig_run(&rig, 3 * (uint64_t)RIG_SECOND);
+		unsigned acks = rig.sent[FRAME_ACK];
+		rig_feed_data(&rig, 0, 10);
+		session_run(rig.session, rig.now_us);
+		uint64_t came_us = rig.now_us;
+		while (rig.sent[FRAME_ACK] == acks && rig.now_us < came_us + RIG_SECOND) {
+			rig.now_us = session_next_us(rig.session);
+			session_run(rig.session, rig.now_us);
+		}
+		UNIT_EQ(rig.now_us - came_us, 5000);
+		rig_stop(&rig);
+	}
+}
+
 int main(void)
 {
 	check_shares();
@@ -406,5 +430,6 @@ int main(void)
 	check_rules();
 	check_hash();
 	check_given_up();
+	check_ack_delay();
 	return unit_exit();
 }
