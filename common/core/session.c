@@ -367,9 +367,7 @@ void session_set_stripe_state(struct stripe *stripe, enum stripe_state state)
 		session->stripes_up++;
 		path->stripes_up++;
 		path->progress_us = path->heard_us = session->now_us;
-		if (path->state == PATH_SILENT && path->stripes_up > 1)
-			session_tell(session, SESSION_PATH_BACK, stripe, 0, NULL);
-		path->state = PATH_WELL;
+		path_is_well(stripe);
 		stripe->progress_us = session->now_us;
 		session_tell(session, SESSION_STRIPE_UP, stripe, 0, NULL);
 		if (path->stripes_up == 1) {
@@ -389,8 +387,10 @@ void session_set_stripe_state(struct stripe *stripe, enum stripe_state state)
 	} else if (state == STRIPE_DEAD && was_up) {
 		session->stripes_up--;
 		path->stripes_up--;
-		if (!path->stripes_up)
+		if (!path->stripes_up) {
+			path->silence_told = false;
 			session_tell(session, SESSION_PATH_DOWN, stripe, 0, NULL);
+		}
 		if (!session->stripes_up) {
 			session->down_us = session->now_us;
 			session_tell(session, SESSION_DOWN, stripe, 0, NULL);

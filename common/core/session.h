@@ -40,8 +40,10 @@ enum session_event {
 	SESSION_PATH_UP, /* `path`: its first stripe is up */
 	SESSION_PATH_DOWN,
 	SESSION_PATH_QUIET,  /* what it carries is not acknowledged: for longer than of late, */
-	SESSION_PATH_SILENT, /* for longer than a round trip explains; `stripe` is one of its stripes in these three */
-	SESSION_PATH_BACK,   /* was silent, works again */
+	SESSION_PATH_SILENT, /* for longer than a round trip explains, and for a second where no flow waits for
+	                        anything; */
+	                     /* `stripe` is one of its stripes in these three */
+	SESSION_PATH_BACK,   /* was told to be silent, works again */
 	SESSION_STRIPE_UP,   /* `stripe` is set in these */
 	SESSION_STRIPE_STALE,
 	SESSION_STRIPE_BACK, /* was stale, works again */

@@ -106,6 +106,8 @@ struct path_queue {
 struct path {
 	unsigned stripes_up; /* stale ones too */
 	enum path_state state;
+	bool silence_told;    /* PATH_SILENT, and SESSION_PATH_SILENT was told */
+	uint64_t silent_us;   /* when the state was last left for a worse one */
 	uint64_t progress_us; /* last time that something was acknowledged on it, or a stripe of it came up */
 	uint64_t heard_us;    /* last time that anything came from it */
 	uint32_t pause_us;    /* how long acks have stayed out lately, though something was under way */
@@ -297,6 +299,8 @@ void stats_add_traffic(struct stripe_traffic *sum, const struct stripe_traffic *
 void paths_check(struct session *session);
 /* When paths_check must be called at the latest; UINT64_MAX: never. */
 uint64_t paths_next_us(const struct session *session);
+/* The stripe's path works, as that tells. */
+void path_is_well(struct stripe *stripe);
 /* Something that the stripe carried was acknowledged since `looked_us`; before stripe->progress_us is set. */
 void path_progress(struct stripe *stripe, uint64_t looked_us);
 /* It was not heard for some time, and there is another: what is put on it now may be lost. */

@@ -20,7 +20,8 @@ enum {
 	PAUSE_ROUND_TRIPS = 5,  /* of so long ago a pause is half forgotten */
 	DELAYED_ACK_US = 40000, /* a lone segment's ack may wait so long at the other kernel (TCP_DELACK_MIN) */
 	SILENT_MIN_US = 100000,
-	UNPROVEN_US = 1000000 /* a path that was not heard for so long may have died */
+	SILENT_TOLD_US = 1000000, /* while no flow waits for the path: a lost PING is no news */
+	UNPROVEN_US = 1000000     /* a path that was not heard for so long may have died */
 };
 
 static bool carries(const struct stripe *stripe)
@@ -96,8 +97,10 @@ static void enter(struct session *session, unsigned index, enum path_state state
 	struct stripe *stripe = session->stripes;
 	while (stripe->path != index || !carries(stripe))
 		stripe = stripe->next;
-	tell(stripe, state == PATH_QUIET ? SESSION_PATH_QUIET : SESSION_PATH_SILENT);
+	if (state == PATH_QUIET)
+		tell(stripe, SESSION_PATH_QUIET);
 	session->paths[index].state = state;
+	session->paths[index].silent_us = session->now_us;
 	time_asked(session);
 	for (; stripe; stripe = stripe->next) {
 		if (stripe->path != index || stripe->state != STRIPE_UP || !carries(stripe))
@@ -115,13 +118,37 @@ static void measure(struct session *session, unsigned index)
 			session->ops->stripe_measure(session->user, stripe);
 }
 
+/* When a silent path is to be told of; UINT64_MAX: it was. */
+static uint64_t told_us(const struct session *session, const struct path *path)
+{
+	if (path->silence_told)
+		return UINT64_MAX;
+	return session->linked[LINK_BUSY].first ? session->now_us : path->silent_us + SILENT_TOLD_US;
+}
+
+static void tell_silence(struct session *session, unsigned index)
+{
+	struct path *path = &session->paths[index];
+	struct stripe *stripe = session->stripes;
+	if (session->now_us < told_us(session, path))
+		return;
+	while (stripe->path != index || !stripe_is_up(stripe))
+		stripe = stripe->next;
+	path->silence_told = true;
+	tell(stripe, SESSION_PATH_SILENT);
+}
+
 void paths_check(struct session *session)
 {
 	struct outlook outlook;
 	for (unsigned i = 0; i < SESSION_PATHS_MAX; i++) {
 		const struct path *path = &session->paths[i];
-		if (!path->stripes_up || path->state == PATH_SILENT)
+		if (!path->stripes_up)
 			continue;
+		if (path->state == PATH_SILENT) {
+			tell_silence(session, i);
+			continue;
+		}
 		look_out(session, i, &outlook);
 		if (state_now(session, path, &outlook) == path->state)
 			continue;
@@ -131,6 +158,8 @@ void paths_check(struct session *session)
 		enum path_state state = state_now(session, path, &outlook);
 		if (state != path->state)
 			enter(session, i, state);
+		if (state == PATH_SILENT)
+			tell_silence(session, i);
 	}
 }
 
@@ -140,6 +169,8 @@ uint64_t paths_next_us(const struct session *session)
 	struct outlook outlook;
 	for (unsigned i = 0; i < SESSION_PATHS_MAX; i++) {
 		const struct path *path = &session->paths[i];
+		if (path->stripes_up && path->state == PATH_SILENT && told_us(session, path) < next_us)
+			next_us = told_us(session, path);
 		if (!path->stripes_up || path->stripes_up == session->stripes_up || path->state == PATH_SILENT)
 			continue;
 		look_out(session, i, &outlook);
@@ -152,6 +183,15 @@ uint64_t paths_next_us(const struct session *session)
 	}
 	/* What was learnt since the last look may have made one due already. */
 	return next_us > session->now_us ? next_us : session->now_us;
+}
+
+void path_is_well(struct stripe *stripe)
+{
+	struct path *path = &stripe->session->paths[stripe->path];
+	if (path->silence_told)
+		tell(stripe, SESSION_PATH_BACK);
+	path->silence_told = false;
+	path->state = PATH_WELL;
 }
 
 void path_progress(struct stripe *stripe, uint64_t looked_us)
@@ -171,9 +211,7 @@ void path_progress(struct stripe *stripe, uint64_t looked_us)
 	if (pause_us > path->pause_us && path->state != PATH_SILENT)
 		path->pause_us = pause_us < explained_us(stripe) ? (uint32_t)pause_us : (uint32_t)explained_us(stripe);
 	path->progress_us = path->heard_us = now_us;
-	if (path->state == PATH_SILENT)
-		tell(stripe, SESSION_PATH_BACK);
-	path->state = PATH_WELL;
+	path_is_well(stripe);
 }
 
 bool path_is_unproven(const struct session *session, unsigned index)

@@ -125,6 +125,24 @@ static void check_idle(void)
 		}
 }
 
+static void check_news(void)
+{
+	UNIT_CASE("an idle path that loses PINGs is no news, one that is dead is") {
+		struct sim *sim = two_paths(1);
+		UNIT_TRUE(sim_run_until(sim, FAULT_US));
+		for (unsigned side = 0; side < SIM_SIDES; side++)
+			sim->links[0][side].loss_ppm = sim->links[1][side].loss_ppm = 200000;
+		UNIT_TRUE(sim_run_until(sim, FAULT_US + 300 * SIM_SECOND));
+		unsigned told = sim->hosts[SIM_SERVER].events[SESSION_PATH_SILENT];
+		UNIT_EQ(told, 0);
+		UNIT_TRUE(sim->hosts[SIM_CLIENT].events[SESSION_PATH_SILENT] <= 1);
+		silence(sim, 0);
+		UNIT_TRUE(sim_run_until(sim, FAULT_US + 310 * SIM_SECOND));
+		UNIT_TRUE(sim->hosts[SIM_SERVER].events[SESSION_PATH_SILENT] > told);
+		sim_free(sim);
+	}
+}
+
 static void check_back(void)
 {
 	UNIT_CASE("a path that was told to be silent is told to be back when a stripe of it is dialled anew") {
@@ -151,5 +169,6 @@ int main(void)
 	check_busy();
 	check_idle();
 	check_back();
+	check_news();
 	return unit_exit();
 }
