@@ -294,7 +294,7 @@ int transport_tls_handshake(struct transport_tls *tls)
 		return err;
 	/* The end came before: nobody has proved anything. */
 	if (result != 1)
-		return fail(tls, -ECONNABORTED, NULL);
+		return fail(tls, -ECONNABORTED, "closed during the TLS handshake");
 	if (sent < 0 && sent != -EAGAIN)
 		return fail(tls, sent, NULL);
 	/* OpenSSL has no other way to come here; this is the one line that all depends on. */

@@ -215,6 +215,21 @@ static void test_admission(void)
 		UNIT_STR(transport_reason(&ends.server), "closed during the TLS handshake");
 		part(&ends);
 	}
+	UNIT_CASE("close_notify in place of Finished, which proves nothing") {
+		static const uint8_t close_notify[] = {21, 3, 3, 0, 2, 1, 0};
+		struct transport_security *client = transport_security_client(&right, error);
+		int fds[2];
+		socket_pair(fds);
+		UNIT_EQ(transport_init(&ends.client, fds[0], client), 0);
+		UNIT_EQ(transport_init(&ends.server, fds[1], server_keys), 0);
+		UNIT_EQ(transport_handshake(&ends.client), -EAGAIN);
+		UNIT_EQ(transport_handshake(&ends.server), -EAGAIN);
+		UNIT_EQ(write(fds[0], close_notify, sizeof close_notify), sizeof close_notify);
+		UNIT_EQ(transport_handshake(&ends.server), -ECONNABORTED);
+		UNIT_STR(transport_reason(&ends.server), "closed during the TLS handshake");
+		part(&ends);
+		transport_security_free(client);
+	}
 }
 
 /* A stock client of OpenSSL's: what it may be talked into. */
