@@ -179,6 +179,7 @@ void session_renew(struct session *session, const uint8_t *id)
 	bool client = session->config.role == SESSION_CLIENT;
 	memcpy(client ? session->config.id : session->config.incarnation, id, FRAME_ID_BYTES);
 	session->incarnation_known = false;
+	session->goaway_heard = false;
 }
 
 /* When the flows have waited long enough for the other side: since no stripe is up, or since nothing is heard although

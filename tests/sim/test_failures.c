@@ -282,9 +282,10 @@ static void expect_same_end(const struct sim_plan *plan, uint64_t timeout_us, ui
 			UNIT_FAIL("dead from %u ms, directions %u: %s still has the flow",
 			          (unsigned)(start_us / SIM_MS), directions,
 			          ends[0].over ? "the server" : "the client");
-		if (ends[0].over && ends[0].reason == RESET_NONE && ends[1].read < plan->bytes[0])
-			UNIT_FAIL("dead from %u ms, directions %u: a clean end, but %u bytes arrived",
-			          (unsigned)(start_us / SIM_MS), directions, (unsigned)ends[1].read);
+		for (unsigned side = 0; side < SIM_SIDES; side++)
+			if (ends[side].over && ends[side].reason == RESET_NONE && ends[!side].read < plan->bytes[side])
+				UNIT_FAIL("dead from %u ms, directions %u: a clean end, but %u bytes arrived",
+				          (unsigned)(start_us / SIM_MS), directions, (unsigned)ends[!side].read);
 		sim_free(sim);
 	}
 }
@@ -296,6 +297,10 @@ static void check_one_side(void)
 	                                         .pause_us = {0, 300000},
 	                                         .chunk = {0, 1000},
 	                                         .never_ends = true},
+	                             answer = {.bytes = {100, 18000},
+	                                       .answers = true,
+	                                       .pause_us = {0, 200000},
+	                                       .chunk = {0, 1000}},
 	                             idle = {.bytes = {1000, 1000}, .never_ends = true};
 
 	for (unsigned directions = 1; directions <= 3; directions++)
@@ -303,6 +308,7 @@ static void check_one_side(void)
 			UNIT_CASE("%u s in directions %u, more than the timeout: both ends lose the flow, or none",
 			          (unsigned)(dead_us / SIM_SECOND), directions) {
 				expect_same_end(&upload, 2 * SIM_SECOND, dead_us, directions);
+				expect_same_end(&answer, 2 * SIM_SECOND, dead_us, directions);
 				expect_same_end(&download, 2 * SIM_SECOND, dead_us, directions);
 				expect_same_end(&idle, 2 * SIM_SECOND, dead_us, directions);
 			}
@@ -351,6 +357,23 @@ static void check_goaway(void)
 			UNIT_TRUE(!session_can_open(sim->hosts[SIM_CLIENT].session));
 			sim_free(sim);
 		}
+	}
+	UNIT_CASE("GOAWAY, and then gone for longer than the timeout: what comes back is asked anew") {
+		struct sim *sim = busy_sim(5, 3);
+
+		UNIT_TRUE(sim_run_until(sim, 1500000));
+		session_goaway(sim->hosts[SIM_SERVER].session, sim->now_us);
+		sim->hosts[SIM_SERVER].dirty = true;
+		UNIT_TRUE(sim_run_until(sim, 1700000));
+		UNIT_TRUE(!session_can_open(sim->hosts[SIM_CLIENT].session));
+		sim_path_down(sim, 0, false);
+		UNIT_TRUE(sim_run_until(sim, 15 * SIM_SECOND));
+		UNIT_EQ(sim->hosts[SIM_CLIENT].events[SESSION_LOST], 1);
+		sim_restart_server(sim);
+		sim_path_up(sim, 0);
+		UNIT_TRUE(sim_run_until(sim, 20 * SIM_SECOND));
+		UNIT_TRUE(session_can_open(sim->hosts[SIM_CLIENT].session));
+		sim_free(sim);
 	}
 }
 
