@@ -83,6 +83,7 @@ static void finish(struct rx_proxy *rx)
 	acceptor_fini(&rx->acceptor);
 	connector_abort(&rx->connector);
 	daemon_linger(&rx->daemon);
+	runner_round(&rx->runner);
 	sessions_fini(&rx->sessions);
 	connector_fini(&rx->connector);
 	runner_fini(&rx->runner);

@@ -174,6 +174,7 @@ static void finish(struct tx_proxy *tx)
 {
 	capture_abort(&tx->capture);
 	daemon_linger(&tx->daemon);
+	runner_round(&tx->runner);
 	runner_remove(&tx->runner, &tx->entry);
 	session_free(tx->entry.session);
 	dialler_free(tx->dialler);

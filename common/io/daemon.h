@@ -1,8 +1,7 @@
 /* daemon: what both proxies do as processes: signals, the way they end, descriptors.
  *
- *   SIGTERM, SIGINT, SIGHUP   stop: nothing new, and what there is may end within DAEMON_GRACE_S; once more: at once
- *   SIGUSR1                   stats
- *   SIGPIPE                   ignored
+ *   SIGTERM, SIGINT, SIGHUP   stop: nothing new, and what there is may end within DAEMON_GRACE_S; once more: it is
+ * aborted SIGUSR1                   stats SIGPIPE                   ignored
  */
 #ifndef PAIR_IO_DAEMON_H
 #define PAIR_IO_DAEMON_H
@@ -39,8 +38,9 @@ int daemon_init(struct daemon *daemon, const struct daemon_ops *ops, void *user)
 /* Logs event=ready (`format`: its details), tells the service manager, and runs the loop until the process is to end.
  */
 __attribute__((format(printf, 2, 3))) void daemon_serve(struct daemon *daemon, const char *format, ...);
-/* What was left then was aborted: runs the loop on until it is no longer busy, DAEMON_LINGER_S at most, so that the far
- * ends hear of it. */
+/* After the caller has aborted what is left: runs the loop on until it is no longer busy, a signal comes, or
+ * DAEMON_LINGER_S are over, so that the far ends hear of it. The loop may end amid a wakeup: a runner_round belongs
+ * behind it. */
 void daemon_linger(struct daemon *daemon);
 void daemon_fini(struct daemon *daemon);
 

@@ -62,7 +62,7 @@ void runner_remove(struct runner *runner, struct runner_session *entry);
 /* Calls later->run once, after the sessions have been run. */
 void runner_defer(struct runner *runner, struct runner_later *later);
 
-/* One round outside of the loop: for the last words of a process that ends. */
+/* The end of a wakeup, when the loop ended amid one: runs the sessions, and does what was put off. */
 void runner_round(struct runner *runner);
 
 #endif
