@@ -394,10 +394,10 @@ static int put_record(struct transport_tls *tls, const struct iovec *slices, uns
 	}
 	if (!SSL_write_ex(tls->ssl, bytes, len, &put)) {
 		int err = failure(tls, 0);
-		/* A part of a handshake message came, and nothing may be written before the rest: it would be tried
-		 * for as long as the socket is writable. */
-		return err == -EAGAIN && SSL_want_read(tls->ssl) ? fail(tls, -EPROTO, "part of a handshake message")
-		                                                 : err;
+		/* A part of a handshake message came, and nothing may be written before the rest, or there is none
+		 * before the end: it would be tried for as long as the socket is writable. */
+		bool part = !err || (err == -EAGAIN && SSL_want_read(tls->ssl));
+		return part ? fail(tls, -EPROTO, "part of a handshake message") : err;
 	}
 	tls->records++;
 	return (int)put;
