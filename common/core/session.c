@@ -214,8 +214,7 @@ void session_reset_all(struct session *session, enum reset_reason reason)
 	session->reply_count = 0;
 }
 
-/* --- What waits: events for the owner, control frames for the other side
- * --------------------------------------------*/
+/* --- What waits: events for the owner, control frames -------------------------------------------------------------*/
 
 void session_add_event(struct flow *flow, uint8_t event)
 {

@@ -11,8 +11,9 @@
  *     sleep until a socket is ready or session_next_us
  *
  * Callbacks are made from session_run only, so none of the calls above ever calls back; the one exception is `event`,
- * which only takes note. A callback may call any flow_… function and session_stripe_lost; none may call session_free or
- * session_run. A flow's user pointer must not be NULL: the engine takes NULL for "the owner has gone".
+ * which only takes note (and, at SESSION_LOST, may call session_renew). A callback may call any flow_… function and
+ * session_stripe_lost; none may call session_free or session_run. A flow's user pointer must not be NULL: the engine
+ * takes NULL for "the owner has gone".
  *
  * Memory: limits.memory_bytes bounds the session: 7/16 of it for pages of egress, 7/16 for pages of ingress, a
  * sixteenth each for what keeps account of them. A flow that has no room for another record waits for
@@ -40,9 +41,8 @@ enum session_event {
 	SESSION_PATH_UP, /* `path`: its first stripe is up */
 	SESSION_PATH_DOWN,
 	SESSION_PATH_QUIET,  /* what it carries is not acknowledged: for longer than of late, */
-	SESSION_PATH_SILENT, /* for longer than a round trip explains, and for a second where no flow waits for
-	                        anything; */
-	                     /* `stripe` is one of its stripes in these three */
+	SESSION_PATH_SILENT, /* for longer than a round trip explains, and a second more while no flow is busy;
+	                        `stripe` is one of its stripes in these three */
 	SESSION_PATH_BACK,   /* was told to be silent, works again */
 	SESSION_STRIPE_UP,   /* `stripe` is set in these */
 	SESSION_STRIPE_STALE,
@@ -134,8 +134,8 @@ struct stripe *session_stripe_dialled(struct session *session, const struct hell
 struct stripe *session_stripe_accepted(struct session *session, const struct hello *hello, void *user, uint64_t now_us);
 enum { SESSION_STRIPES_MAX = 256, SESSION_PATHS_MAX = 16 };
 
-/* Bytes from the stripe's socket, all taken. 0, or -EPROTO: stripe->error tells why; close it (and call
- * session_stripe_lost). */
+/* Bytes from the stripe's socket, all taken. 0, or -EPROTO: what the other side said breaks the rules, and
+ * stripe->error tells how; close it (and call session_stripe_lost). */
 int session_stripe_in(struct stripe *stripe, const uint8_t *bytes, size_t len, uint64_t now_us);
 /* Where the next bytes of the stripe belong, when the rest of a DATA payload is coming: up to `max` slices, *bytes gets
  * what they hold. 0: not known; read into a buffer. What is read into the slices must be told with

@@ -360,9 +360,7 @@ int session_stripe_in(struct stripe *stripe, const uint8_t *bytes, size_t len, u
 	struct frame f;
 	int more;
 
-	if (stripe->error)
-		return -EPROTO;
-	if (!len || stripe->state == STRIPE_DEAD)
+	if (!len || stripe->error || stripe->state == STRIPE_DEAD)
 		return 0;
 	heard(stripe, len, now_us);
 	while ((more = frame_reader_next(&stripe->reader, &at, end, &f)) == 1) {

@@ -226,8 +226,9 @@ static bool take_ahead(struct flow *flow, uint64_t later_us, uint32_t max_len, s
 		flow_offer_room(flow);
 		return false;
 	}
-	/* A block is what was sent without a gap; what is left, if only a part, goes later. */
-	block_drop(flow);
+	/* A block is what was sent without a gap, and what is left, if only a part, goes later. */
+	if (left_bytes && !flow->block.over)
+		block_drop(flow);
 	return !egress_leave(e, left_bytes, LEFT_BYTES) && egress_next_new(e, max_len, piece);
 }
 

@@ -20,7 +20,7 @@ enum {
 	PAUSE_ROUND_TRIPS = 5,  /* of so long ago a pause is half forgotten */
 	DELAYED_ACK_US = 40000, /* a lone segment's ack may wait so long at the other kernel (TCP_DELACK_MIN) */
 	SILENT_MIN_US = 100000,
-	SILENT_TOLD_US = 1000000, /* while no flow waits for the path: a lost PING is no news */
+	SILENT_TOLD_US = 1000000, /* while no flow is busy: a lost PING is no news */
 	UNPROVEN_US = 1000000     /* a path that was not heard for so long may have died */
 };
 

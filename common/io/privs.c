@@ -66,7 +66,7 @@ int privs_drop(uint64_t keep)
 	}
 	err = set_caps(keep & permitted);
 	prctl(PR_SET_KEEPCAPS, 0, 0, 0, 0);
-	/* Another user is dumpable as fs.suid_dumpable says. */
+	/* A change of user sets it to what fs.suid_dumpable says. */
 	privs_hide_memory();
 	return err;
 }

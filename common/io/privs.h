@@ -9,7 +9,7 @@
 
 /* Keeps the capabilities in `keep`, as far as the process has them, and no other; changes from uid 0 to the user
  * "nobody" (65534 where there is none) with its group and no further ones; forbids gaining any by execve(2); hides
- * memory as below, since a change of the user would undo that. A process that is not root keeps its user. 0, or a
+ * memory as below, since a change of the user may undo that. A process that is not root keeps its user. 0, or a
  * negative errno: the process must not go on. */
 int privs_drop(uint64_t keep);
 

@@ -396,7 +396,7 @@ void stripe_io_output(void *user, struct stripe *stripe)
 	if (!io)
 		return;
 	if (stripe->error) {
-		close_broken(io);
+		stripe_io_close(io, stripe->error);
 		return;
 	}
 	if (flush(io))
