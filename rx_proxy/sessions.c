@@ -28,7 +28,7 @@ struct rx_session {
 	struct sessions *sessions;
 	struct runner_session entry;
 	struct session_config config;
-	const char *identity; /* of all its stripes; NULL: there are no keys */
+	const char *identity; /* of all its stripes: an entry of the one table of keys; NULL: there are no keys */
 	struct rx_stripe *stripes;
 	uint64_t used_us; /* when it last had a stripe or a flow */
 	bool lost;        /* the engine gave it up, and no stripe has come since */
@@ -44,16 +44,11 @@ struct rx_stripe {
 /* rx_proxy does not know what tx_proxy calls its paths. */
 static const char *path_name(void *user, unsigned path)
 {
-	static char names[SESSION_PATHS_MAX][8];
-	static const char digits[] = "0123456789";
+	static const char *const names[SESSION_PATHS_MAX] = {"path0",  "path1",  "path2",  "path3", "path4",  "path5",
+	                                                     "path6",  "path7",  "path8",  "path9", "path10", "path11",
+	                                                     "path12", "path13", "path14", "path15"};
 
-	if (path >= SESSION_PATHS_MAX)
-		return "?";
-	char *name = names[path];
-	memcpy(name, "path", 4);
-	name[4] = digits[path >= 10 ? 1 : path];
-	name[5] = path >= 10 ? digits[path - 10] : '\0';
-	return name;
+	return path < SESSION_PATHS_MAX ? names[path] : "?";
 }
 
 /* --- Callbacks ---------------------------------------------------------------------------------------------------- */
@@ -189,16 +184,38 @@ static void free_unused(struct sessions *sessions, uint64_t idle_us)
 }
 
 /* A tx_proxy that dies leaves a session behind whose flows wait for it; when it comes back it makes another. With no
- * place left, the oldest one that nobody holds is given up: its place is free with the next attempt. */
-static void expire_oldest(struct sessions *sessions)
+ * place left, its oldest one that nobody holds is given up: the place is free with the next attempt. */
+static void expire_oldest(struct sessions *sessions, const char *identity)
 {
 	struct rx_session *oldest = NULL;
 
 	for (struct rx_session *rx = sessions->first; rx; rx = rx->next)
-		if (!rx->stripes && !rx->lost)
+		if (rx->identity == identity && !rx->stripes && !rx->lost)
 			oldest = rx; /* new ones come in front */
 	if (oldest)
 		session_expire(oldest->entry.session, sessions->runner->now_us);
+}
+
+static const struct rx_session *newest_of(const struct sessions *sessions, const char *identity)
+{
+	const struct rx_session *rx = sessions->first;
+
+	while (rx && rx->identity != identity)
+		rx = rx->next;
+	return rx;
+}
+
+/* One place is kept for each identity that has no session yet, so that nobody who has a key keeps another out. */
+static bool has_place(const struct sessions *sessions, const char *identity)
+{
+	size_t taken = sessions->count;
+
+	if (identity) {
+		taken += sessions->conf->key_count - !newest_of(sessions, identity);
+		for (const struct rx_session *rx = sessions->first; rx; rx = rx->next)
+			taken -= rx == newest_of(sessions, rx->identity);
+	}
+	return taken < sessions->conf->sessions;
 }
 
 static void on_sweep(struct ev_loop *loop, ev_timer *w, int events)
@@ -271,7 +288,6 @@ static bool is_foreign(const struct rx_session *rx, const char *identity, const 
 {
 	char text[SOCKADDR_TEXT_MAX];
 
-	/* Without keys both are NULL; else both are entries of one table. */
 	if (rx->identity == identity)
 		return false;
 	log_limited(&foreign_limit, LOG_LEVEL_WARN, "stripe_refused",
@@ -289,13 +305,14 @@ enum welcome_status sessions_join(struct sessions *sessions, const struct hello 
 
 	if (sessions->stopped)
 		return WELCOME_BUSY;
-	if (!rx && sessions->count >= sessions->conf->sessions)
+	if (!rx && !has_place(sessions, identity))
 		free_unused(sessions, 0);
-	if (!rx && sessions->count < sessions->conf->sessions)
+	if (!rx && has_place(sessions, identity))
 		rx = make(sessions, hello->session, identity);
 	if (!rx) {
-		expire_oldest(sessions);
-		log_limited(&full_limit, LOG_LEVEL_WARN, "session_refused", "sessions=%u", sessions->count);
+		expire_oldest(sessions, identity);
+		log_limited(&full_limit, LOG_LEVEL_WARN, "session_refused", "sessions=%u identity=%s", sessions->count,
+		            identity ? identity : "");
 		return WELCOME_BUSY;
 	}
 	if (is_foreign(rx, identity, remote))

@@ -2,7 +2,7 @@
  *
  * A session lives from its first stripe on, as long as a stripe or a flow of it does, and for some seconds more: a
  * tx_proxy whose stripes all fail at once finds it again. The engine ends the flows of one whose stripes stay away
- * (limits.session_timeout_ms).
+ * (limits.session_timeout_ms). Each identity has one place that no other can take.
  */
 #ifndef RX_PROXY_SESSIONS_H
 #define RX_PROXY_SESSIONS_H

@@ -115,7 +115,7 @@ struct conf_rx {
 	size_t key_count;
 	struct conf_nets accept_from; /* when security is none: tx_proxies that may connect; empty with psk */
 	struct conf_limits limits;    /* per session */
-	unsigned sessions;            /* most sessions at once, 1..1024, default 16 */
+	unsigned sessions;            /* most sessions at once, key_count..1024, at least 1, default 16 */
 };
 
 enum conf_direction { CONF_SEND, CONF_RECEIVE, CONF_BOTH }; /* seen from stream */

@@ -182,6 +182,21 @@ test_sessions() {
 	equal "another's session, psk, with its secret: denied" "$(status owner) $(status stranger)" "00000000 00000002"
 }
 
+# Who has a key takes all the places that he can get, which are 16 by default; the pair has one already.
+test_places() {
+	local letter pids=() refused
+	refused=$(grep -c 'event=session_refused' "$rx_log")
+	for letter in {a..r}; do
+		join_psk tx1 key "$letter" >"$dir/place_$letter.hex" & pids+=($!)
+	done
+	wait_for 2 eval "[ \"\$(grep -c 'event=session_refused' '$rx_log')\" -gt $refused ]"
+	join_psk tx2 key2 z >"$dir/other.hex"
+	wait "${pids[@]}"
+	equal "places: an identity gets all but the other's" \
+		"$(for letter in {a..r}; do echo "$(status "place_$letter")"; done | grep -c 00000000)" 14
+	equal "places: and the other gets that" "$(status other)" 00000000
+}
+
 # ---- port scanner, HTTP client ------------------------------------------------------------------------------------
 
 accounted() {
@@ -353,6 +368,7 @@ load_begin
 test_keys
 test_replay
 test_sessions
+test_places
 test_floods
 test_none
 load_end "strangers"
