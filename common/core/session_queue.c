@@ -75,47 +75,45 @@ static void look_at(const struct session *session, unsigned index, struct look *
 }
 
 /* Enough is under way for a queue: half of what the path is known to hold. */
-static bool is_busy(const struct path *path, const struct look *look)
+static bool is_busy(const struct path_queue *queue, const struct look *look)
 {
-	return 2 * look->under_way_bytes >= path->queue.most_Bps * look->least_rtt_us / 1000000;
+	return 2 * look->under_way_bytes >= queue->most_Bps * look->least_rtt_us / 1000000;
 }
 
 /* What the path delivers within its shortest RTT, and a little more. */
-static uint64_t enough_bytes(const struct path *path, uint64_t least_us)
+static uint64_t enough_bytes(const struct path_queue *queue, uint64_t least_us)
 {
-	return path->queue.most_Bps * (least_us + least_us / SLACK_DIVISOR + SLACK_US) / 1000000;
+	return queue->most_Bps * (least_us + least_us / SLACK_DIVISOR + SLACK_US) / 1000000;
 }
 
 /* The limit holds bulk back, and no queue is seen: half of what the RTT says is missing to that little more is added,
  * or taken away. */
-static void tune(struct path *path, const struct look *look)
+static void tune(struct path_queue *queue, const struct look *look)
 {
 	int64_t least_us = look->least_rtt_us, rtt_us = (int64_t)look->rtt_us;
 	if (!least_us || !rtt_us)
 		return;
 	int64_t left_us = least_us + least_us / SLACK_DIVISOR + SLACK_US - rtt_us;
-	int64_t limit_bytes =
-	        (int64_t)path->queue.limit_bytes + (int64_t)path->queue.limit_bytes * left_us / (2 * least_us);
-	int64_t enough = (int64_t)enough_bytes(path, look->least_rtt_us);
-	path->queue.limit_bytes = (uint64_t)(limit_bytes > enough ? limit_bytes : enough);
+	int64_t limit_bytes = (int64_t)queue->limit_bytes + (int64_t)queue->limit_bytes * left_us / (2 * least_us);
+	int64_t enough = (int64_t)enough_bytes(queue, look->least_rtt_us);
+	queue->limit_bytes = (uint64_t)(limit_bytes > enough ? limit_bytes : enough);
 }
 
 /* The queue is not ours. */
-static void give_way(struct path *path, uint64_t now_us)
+static void give_way(struct path_queue *queue, uint64_t now_us)
 {
-	bool again = path->queue.foreign_for_us && now_us - path->queue.foreign_us < 2 * path->queue.foreign_for_us;
-	path->queue.foreign_us = now_us;
-	path->queue.foreign_for_us = again ? 2 * path->queue.foreign_for_us : REMEMBERED_US;
-	if (path->queue.foreign_for_us > FOREIGN_MAX_US)
-		path->queue.foreign_for_us = FOREIGN_MAX_US;
+	bool again = queue->foreign_for_us && now_us - queue->foreign_us < 2 * queue->foreign_for_us;
+	queue->foreign_us = now_us;
+	queue->foreign_for_us = again ? 2 * queue->foreign_for_us : REMEMBERED_US;
+	if (queue->foreign_for_us > FOREIGN_MAX_US)
+		queue->foreign_for_us = FOREIGN_MAX_US;
 }
 
 /* No queue was seen of late. Not all that the windows have grown to is let through, since small flows make windows grow
  * that together are more than the path holds. */
-static void limit_start(struct path *path, const struct look *look)
+static void limit_start(struct path_queue *queue, const struct look *look)
 {
-	struct path_queue *queue = &path->queue;
-	uint64_t enough = enough_bytes(path, look->least_rtt_us);
+	uint64_t enough = enough_bytes(queue, look->least_rtt_us);
 	queue->first_bytes = queue->queue_us ? 0 : look->initial_bytes;
 	queue->first_flow_bytes = FLOW_STRIPES * INITIAL_SEGMENTS * look->mss_bytes;
 	uint64_t twice = 2 * enough < queue->first_bytes ? 2 * enough : queue->first_bytes;
@@ -126,57 +124,57 @@ static void limit_start(struct path *path, const struct look *look)
 }
 
 /* How many stripes have EACH_SEGMENTS of what is enough, once that is known. */
-static void count_stripes(struct path *path, const struct look *look)
+static void count_stripes(struct path_queue *queue, const struct look *look)
 {
-	if (!path->queue.queue_us || !look->mss_bytes)
+	if (!queue->queue_us || !look->mss_bytes)
 		return;
-	uint64_t stripes = enough_bytes(path, look->least_rtt_us) / (EACH_SEGMENTS * look->mss_bytes);
+	uint64_t stripes = enough_bytes(queue, look->least_rtt_us) / (EACH_SEGMENTS * look->mss_bytes);
 	if (stripes < STRIPES_MIN)
 		stripes = STRIPES_MIN;
-	path->queue.enough_stripes = stripes < FRAME_STRIPES_MAX ? (unsigned)stripes : FRAME_STRIPES_MAX;
+	queue->enough_stripes = stripes < FRAME_STRIPES_MAX ? (unsigned)stripes : FRAME_STRIPES_MAX;
 }
 
 /* A limit ends, and what has none begins as if it had never been. */
-static void bound(struct path *path, uint64_t now_us, const struct look *look)
+static void bound(struct path_queue *queue, uint64_t now_us, const struct look *look)
 {
-	bool foreign = path->queue.foreign_us && now_us - path->queue.foreign_us < path->queue.foreign_for_us;
-	if (foreign || now_us - path->queue.queue_us > REMEMBERED_US)
-		path->queue.limit_bytes = path->queue.held_looks = 0;
-	if (foreign || path->queue.limit_bytes)
-		path->queue.start_bytes = 0;
+	bool foreign = queue->foreign_us && now_us - queue->foreign_us < queue->foreign_for_us;
+	if (foreign || now_us - queue->queue_us > REMEMBERED_US)
+		queue->limit_bytes = queue->held_looks = 0;
+	if (foreign || queue->limit_bytes)
+		queue->start_bytes = 0;
 	else
-		limit_start(path, look);
-	count_stripes(path, look);
+		limit_start(queue, look);
+	count_stripes(queue, look);
 }
 
-static void adapt(struct path *path, uint64_t now_us, const struct look *look, uint64_t rate_Bps)
+static void adapt(struct path_queue *queue, uint64_t now_us, const struct look *look, uint64_t rate_Bps)
 {
 	uint64_t least_us = look->least_rtt_us;
-	bool queue = look->rtt_us > least_us + least_us / QUEUE_DIVISOR + SLACK_US;
-	if (path->queue.limit_bytes && path->queue.held_back)
-		path->queue.held_us = now_us;
+	bool queued = look->rtt_us > least_us + least_us / QUEUE_DIVISOR + SLACK_US;
+	if (queue->limit_bytes && queue->held_back)
+		queue->held_us = now_us;
 	/* Of three looks in a row that see a queue, the bottleneck was busy between the last two, and what comes back
 	 * tells; not in a lull, in which the stripes' smoothed RTTs still tell of a queue that was. */
-	if (rate_Bps > path->queue.most_Bps)
-		path->queue.most_Bps = rate_Bps;
-	else if (queue && path->queue.queue_looks >= BUSY_LOOKS - 1 && is_busy(path, look))
-		path->queue.most_Bps -= (path->queue.most_Bps - rate_Bps) / FADING_DIVISOR;
-	path->queue.queue_looks = queue ? path->queue.queue_looks + 1 : 0;
-	if (queue && (path->queue.limit_bytes || path->queue.queue_looks >= BUSY_LOOKS)) {
-		path->queue.limit_bytes = enough_bytes(path, least_us);
-		path->queue.queue_us = now_us;
-	} else if (path->queue.limit_bytes && path->queue.held_back) {
-		tune(path, look);
-		path->queue.queue_us = now_us; /* there would be one */
-		if (!path->queue.held_looks)
-			path->queue.foreign_for_us = 0;
+	if (rate_Bps > queue->most_Bps)
+		queue->most_Bps = rate_Bps;
+	else if (queued && queue->queue_looks >= BUSY_LOOKS - 1 && is_busy(queue, look))
+		queue->most_Bps -= (queue->most_Bps - rate_Bps) / FADING_DIVISOR;
+	queue->queue_looks = queued ? queue->queue_looks + 1 : 0;
+	if (queued && (queue->limit_bytes || queue->queue_looks >= BUSY_LOOKS)) {
+		queue->limit_bytes = enough_bytes(queue, least_us);
+		queue->queue_us = now_us;
+	} else if (queue->limit_bytes && queue->held_back) {
+		tune(queue, look);
+		queue->queue_us = now_us; /* there would be one */
+		if (!queue->held_looks)
+			queue->foreign_for_us = 0;
 	}
-	if (path->queue.limit_bytes && path->queue.limit_bytes < LIMIT_MIN_BYTES)
-		path->queue.limit_bytes = LIMIT_MIN_BYTES;
-	if (!queue)
-		path->queue.held_looks -= path->queue.held_looks > 0;
-	else if (path->queue.held_back && ++path->queue.held_looks > FOREIGN_LOOKS)
-		give_way(path, now_us);
+	if (queue->limit_bytes && queue->limit_bytes < LIMIT_MIN_BYTES)
+		queue->limit_bytes = LIMIT_MIN_BYTES;
+	if (!queued)
+		queue->held_looks -= queue->held_looks > 0;
+	else if (queue->held_back && ++queue->held_looks > FOREIGN_LOOKS)
+		give_way(queue, now_us);
 }
 
 static void look_again(struct session *session, unsigned index)
@@ -190,11 +188,11 @@ static void look_again(struct session *session, unsigned index)
 	/* Stripes that came, went or were held up tell nothing of the bottleneck: what one has delivered that was stale
 	 * till now may be acknowledged all at once. */
 	if (took_us < PAUSE_RTTS * (uint64_t)look.least_rtt_us + TICK_US && look.stripes == path->queue.looked_stripes)
-		adapt(path, session->now_us, &look,
+		adapt(&path->queue, session->now_us, &look,
 		      (path->delivered_bytes - path->queue.looked_bytes) * 1000000 / took_us);
 	else
 		path->queue.queue_looks = 0;
-	bound(path, session->now_us, &look);
+	bound(&path->queue, session->now_us, &look);
 	path->queue.windows_Bps = path->queue.start_bytes ? look.windows_Bps : 0;
 	path->queue.looked_us = session->now_us;
 	path->queue.looked_stripes = look.stripes;
