@@ -21,7 +21,7 @@ static uint64_t bounded(uint64_t bytes)
 
 static int open_file(struct traffic_transfer *transfer, const char *name)
 {
-	struct stat found;
+	struct stat found = {0};
 	int error;
 
 	transfer->file_fd = open(name, O_RDONLY | O_CLOEXEC);

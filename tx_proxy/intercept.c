@@ -175,7 +175,7 @@ static void on_readable(struct ev_loop *loop, ev_io *watcher, int events)
  * send returns: behind packets, if the queue has any already. */
 static int configure(struct intercept *in, struct nlmsghdr *message)
 {
-	int answer;
+	int answer = 0;
 	int err;
 
 	message->nlmsg_flags |= NLM_F_ACK;

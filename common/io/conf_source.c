@@ -126,7 +126,7 @@ int conf_source_read(struct conf_reader *reader, FILE *file, char **source)
 	char *text = NULL;
 	int err = read_all(reader, file, &text);
 
-	if (err < 0)
+	if (!text)
 		return err;
 	*source = malloc(2 * strlen(text) + 1); /* the quotes add two bytes to a word of more than two */
 	err = *source ? quote_long_integers(reader, text, *source) : conf_fail_memory(reader);
