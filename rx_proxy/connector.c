@@ -4,8 +4,10 @@
 #include <errno.h>
 #include <netinet/in.h>
 #include <stddef.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/random.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -14,8 +16,14 @@
 #include "../common/io/sockaddr.h"
 #include "access.h"
 
+#ifndef IP_LOCAL_PORT_RANGE
+#define IP_LOCAL_PORT_RANGE 51 /* linux/in.h, from 6.3 on */
+#endif
+
 enum {
 	CONNECT_MAX_US = 10000000,
+	PORTS = 256,    /* that the kernel may look at for a connection, */
+	PORT_TRIES = 8, /* so often */
 	FILES_RESERVE =
 	        512 /* descriptors that are not for destinations: stripes, and connections that may become some */
 };
@@ -133,8 +141,36 @@ static void set_dscp(int fd, const struct syn *syn, const struct addr *dst)
 		sock_set(fd, IPPROTO_IPV6, IPV6_TCLASS, syn->dscp << 2);
 }
 
+/* The kernel chooses among the next few ports only, somewhere in the range. False: it cannot (before Linux 6.3), or the
+ * range has no more. */
+static bool take_few_ports(int fd, struct connector_ports range)
+{
+	unsigned count = range.to >= range.from ? range.to - range.from + 1u : 0, random;
+
+	if (count <= PORTS || getrandom(&random, sizeof random, 0) != sizeof random)
+		return false;
+	unsigned from = range.from + random % (count - PORTS + 1);
+	return sock_set(fd, IPPROTO_IP, IP_LOCAL_PORT_RANGE, (int)((from + PORTS - 1) << 16 | from)) == 0;
+}
+
+/* Once half of the ports to a destination are in use, or were of late (TIME-WAIT), the kernel looks at thousands of
+ * them for one that is free: milliseconds for each connection, in which no stripe is served. 0, or a negative errno. */
+static int connect_quickly(int fd, const struct sockaddr_storage *sa, socklen_t len, struct connector_ports range)
+{
+	bool few = false;
+
+	for (unsigned i = 0; !i || (few && i < PORT_TRIES); i++) {
+		few = take_few_ports(fd, range);
+		if (connect(fd, (const struct sockaddr *)sa, len) == 0 || errno == EINPROGRESS)
+			return 0;
+		if (errno != EADDRNOTAVAIL)
+			break;
+	}
+	return -errno;
+}
+
 /* A socket that connects to `dst`, or a negative errno. */
-static int start_connect(const struct conf_rx *conf, const struct syn *syn, const struct addr *dst)
+static int start_connect(const struct connector *connector, const struct syn *syn, const struct addr *dst)
 {
 	struct sockaddr_storage sa;
 	socklen_t len = sockaddr_from_addr(&sa, dst);
@@ -146,10 +182,10 @@ static int start_connect(const struct conf_rx *conf, const struct syn *syn, cons
 	/* It may be connected, by the kernel, before we know. */
 	sock_arm(fd);
 	set_dscp(fd, syn, dst);
-	if (conf->source == CONF_SOURCE_CLIENT)
+	if (connector->conf->source == CONF_SOURCE_CLIENT)
 		err = take_client_address(fd, syn, dst);
-	if (!err && connect(fd, (struct sockaddr *)&sa, len) < 0 && errno != EINPROGRESS)
-		err = -errno;
+	if (!err)
+		err = connect_quickly(fd, &sa, len, connector->ports);
 	if (!err)
 		return fd;
 	close(fd);
@@ -223,7 +259,7 @@ static int open_dest(struct connector *connector, struct flow *flow, const struc
 	dest = calloc(1, sizeof *dest);
 	if (!dest)
 		return -ENOMEM;
-	fd = start_connect(connector->conf, &flow->syn, dst);
+	fd = start_connect(connector, &flow->syn, dst);
 	if (fd < 0) {
 		free(dest);
 		return fd;
@@ -306,9 +342,20 @@ static void on_app_ended(struct app_io *app)
 	free(dest);
 }
 
+static struct connector_ports read_ports(void)
+{
+	FILE *file = fopen("/proc/sys/net/ipv4/ip_local_port_range", "re");
+	struct connector_ports ports;
+	bool known = file && fscanf(file, "%hu %hu", &ports.from, &ports.to) == 2;
+
+	if (file)
+		fclose(file);
+	return known ? ports : (struct connector_ports){0};
+}
+
 void connector_init(struct connector *connector, struct runner *runner, const struct conf_rx *conf, uint64_t files_max)
 {
-	*connector = (struct connector){.runner = runner, .conf = conf};
+	*connector = (struct connector){.runner = runner, .conf = conf, .ports = read_ports()};
 	connector->count_max = files_max > 2 * FILES_RESERVE ? files_max - FILES_RESERVE : files_max / 2;
 	app_set_init(&connector->apps, runner, on_app_ended);
 	ev_timer_init(&connector->sweep, on_sweep, 0, sweep_interval_s);

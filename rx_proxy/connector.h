@@ -15,6 +15,11 @@ struct dest_list {
 	struct dest *first, *last;
 };
 
+/* Local ports that connections may have, as net.ipv4.ip_local_port_range said at the start; both 0: not known. */
+struct connector_ports {
+	uint16_t from, to;
+};
+
 struct connector {
 	struct app_set apps;
 	unsigned count; /* connections, being made or open */
@@ -22,6 +27,7 @@ struct connector {
 	/* private */
 	struct runner *runner;
 	const struct conf_rx *conf;
+	struct connector_ports ports;
 	uint64_t count_max;          /* as descriptors allow */
 	struct dest_list connecting; /* oldest first */
 	struct dest_list open;

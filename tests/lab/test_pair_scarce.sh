@@ -1,10 +1,10 @@
 #!/bin/bash
 # No more descriptors, no more memory, at either daemon: it says so, what is open goes on and is whole, new connections go straight
 # through, it does not spin, and it takes connections again when there is enough. rx_proxy started anew: the old flows end with a
-# reset at once, and a new one flows within a second. About 50 s. time-limit: 240
+# reset at once, and a new one flows within a second. Few local ports for the destinations. About 55 s. time-limit: 240
 . "$(dirname "$0")/pair_load.sh"
 
-who_port=7100 hold_port=7101
+who_port=7100 hold_port=7101 echo_port=7102
 second_ms=1000
 held=()
 
@@ -159,6 +159,29 @@ test_restart() {
 }
 all_gone() { local pid; for pid; do is_gone "$pid" || return 1; done; }
 
+# Connections that the client ends first: their ports wait at rx_proxy (TIME-WAIT).
+echoes() { # COUNT: how many were answered
+	on source bash -c 'for ((i = 0; i < $1; i++)); do
+		nc -N -w 10 "$2" "$3" <<<in &
+		((i % 20 != 19)) || wait
+	done; wait' - "$1" "$dest_ip" $echo_port 2>>"$dir/echoes.err" | grep -c '^in$'
+}
+
+# rx_proxy lets the kernel look at some of the ports only: those that wait must not keep it from the others.
+test_ports() {
+	local before waiting
+	scarce="few local ports at rx_proxy"
+	rx_stop TERM
+	on rx sysctl -qw net.ipv4.ip_local_port_range="20000 20399"
+	rx_start
+	check "$scarce: the pair is back" "$via" flow_within 5000
+	before=$(stat rx flows_opened)
+	equal "$scarce: all are answered" "$(echoes 340)" 340
+	equal "$scarce: through the pair" $(($(stat rx flows_opened) - before)) 340
+	waiting=$(on rx ss -Htan state time-wait "dport = :$echo_port" | awk '{ print $3 }' | grep -c ':20[0-3]..$')
+	check "$scarce: and their ports wait" "$waiting" [ "$waiting" -ge 300 ]
+}
+
 pair_begin "scarce"
 pair_lab --rate 60M --delay 10ms
 pair_start
@@ -166,11 +189,13 @@ load_serve
 # shellcheck disable=SC2016
 serve who dest $who_port socat "TCP-LISTEN:$who_port,fork,reuseaddr,backlog=64" 'SYSTEM:echo $SOCAT_PEERADDR'
 probe_serve $hold_port limit=300 send=1 read=1
+serve echo dest $echo_port socat "TCP-LISTEN:$echo_port,fork,reuseaddr,backlog=64" PIPE
 expect "to begin with: through the pair" pair
 scarce_files tx 'event=syn_direct .*reason=files_scarce'
 scarce_files rx 'event=connect_failed .*status=limit'
 scarce_memory tx 'event=syn_direct .*reason=memory_scarce'
 scarce_memory rx 'event=open_limit .*reason="flows or memory"'
 test_restart
+test_ports
 pair_stop
 pair_end
