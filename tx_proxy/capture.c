@@ -154,7 +154,7 @@ static const char *why_direct(const struct capture *capture, const struct syn *s
 	if (capture->conf->capture.open == CONF_OPEN_EARLY)
 		waiting = capture->captured.count;
 	if (!session_can_open_after(capture->session, waiting))
-		return "session_not_ready";
+		return session_has_room_after(capture->session, waiting) ? "session_not_ready" : "memory_limit";
 	return NULL;
 }
 

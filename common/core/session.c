@@ -593,6 +593,11 @@ bool session_can_open_after(const struct session *session, uint32_t waiting)
 	       window_admits(session, waiting + 1);
 }
 
+bool session_has_room_after(const struct session *session, uint32_t waiting)
+{
+	return window_admits(session, waiting + 1);
+}
+
 void session_goaway(struct session *session, uint64_t now_us)
 {
 	session->now_us = now_us;

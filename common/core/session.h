@@ -156,6 +156,8 @@ void session_stripe_lost(struct stripe *stripe, uint64_t now_us);
 bool session_can_open(const struct session *session);
 /* Client: likewise, after so many others that have been promised one and are still to be opened. */
 bool session_can_open_after(const struct session *session, uint32_t waiting);
+/* Whether limits.memory_bytes has room for its windows, which is one of these conditions. */
+bool session_has_room_after(const struct session *session, uint32_t waiting);
 /* Client: a new flow; OPEN goes out with the next session_run, and behind it, before its answer, what the application
  * puts in. NULL: session_can_open is false, or memory is short. */
 struct flow *session_open(struct session *session, const struct syn *syn, void *user, uint64_t now_us);
