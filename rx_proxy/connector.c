@@ -141,15 +141,17 @@ static void set_dscp(int fd, const struct syn *syn, const struct addr *dst)
 		sock_set(fd, IPPROTO_IPV6, IPV6_TCLASS, syn->dscp << 2);
 }
 
-/* The kernel chooses among the next few ports only, somewhere in the range. False: it cannot (before Linux 6.3), or the
- * range has no more. */
+/* The kernel chooses among a few ports only, somewhere in the range. False: it cannot (before Linux 6.3), or the range
+ * has not many. */
 static bool take_few_ports(int fd, struct connector_ports range)
 {
 	unsigned count = range.to >= range.from ? range.to - range.from + 1u : 0, random;
 
-	if (count <= PORTS || getrandom(&random, sizeof random, 0) != sizeof random)
+	if (count <= PORTS * PORT_TRIES || getrandom(&random, sizeof random, 0) != sizeof random)
 		return false;
-	unsigned from = range.from + random % (count - PORTS + 1);
+	/* Each port is one of as many as any other, but for the last ones. */
+	unsigned at = random % ((count + PORTS - 1) / PORTS) * PORTS;
+	unsigned from = range.from + (at < count - PORTS ? at : count - PORTS);
 	return sock_set(fd, IPPROTO_IP, IP_LOCAL_PORT_RANGE, (int)((from + PORTS - 1) << 16 | from)) == 0;
 }
 

@@ -210,7 +210,7 @@ static bool has_place(const struct sessions *sessions, const char *identity)
 {
 	size_t taken = sessions->count;
 
-	if (identity) {
+	if (identity && taken + sessions->conf->key_count >= sessions->conf->sessions) {
 		taken += sessions->conf->key_count - !newest_of(sessions, identity);
 		for (const struct rx_session *rx = sessions->first; rx; rx = rx->next)
 			taken -= rx == newest_of(sessions, rx->identity);

@@ -595,7 +595,7 @@ bool session_can_open_after(const struct session *session, uint32_t waiting)
 
 bool session_has_room_after(const struct session *session, uint32_t waiting)
 {
-	return window_admits(session, waiting + 1);
+	return window_fits(session, waiting + 1);
 }
 
 void session_goaway(struct session *session, uint64_t now_us)

@@ -134,8 +134,9 @@ struct stripe *session_stripe_dialled(struct session *session, const struct hell
 struct stripe *session_stripe_accepted(struct session *session, const struct hello *hello, void *user, uint64_t now_us);
 enum { SESSION_STRIPES_MAX = 256, SESSION_PATHS_MAX = 16 };
 
-/* Bytes from the stripe's socket, all taken. 0, or -EPROTO: what the other side said breaks the rules, and
- * stripe->error tells how; close it (and call session_stripe_lost). */
+/* Bytes from the stripe's socket, all taken; those of one whose error is set already count for nothing. 0, or -EPROTO:
+ * what the other side said breaks the rules, or refuses us, and stripe->error tells how; close it (and call
+ * session_stripe_lost). */
 int session_stripe_in(struct stripe *stripe, const uint8_t *bytes, size_t len, uint64_t now_us);
 /* Where the next bytes of the stripe belong, when the rest of a DATA payload is coming: up to `max` slices, *bytes gets
  * what they hold. 0: not known; read into a buffer. What is read into the slices must be told with
@@ -156,7 +157,7 @@ void session_stripe_lost(struct stripe *stripe, uint64_t now_us);
 bool session_can_open(const struct session *session);
 /* Client: likewise, after so many others that have been promised one and are still to be opened. */
 bool session_can_open_after(const struct session *session, uint32_t waiting);
-/* Whether limits.memory_bytes has room for its windows, which is one of these conditions. */
+/* Whether limits.memory_bytes has room for it then, which is one of these conditions. */
 bool session_has_room_after(const struct session *session, uint32_t waiting);
 /* Client: a new flow; OPEN goes out with the next session_run, and behind it, before its answer, what the application
  * puts in. NULL: session_can_open is false, or memory is short. */

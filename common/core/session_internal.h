@@ -229,7 +229,9 @@ void flow_leave_turn(struct flow *flow);
 
 /* --- session_window.c */
 void window_start(struct flow *flow);
-bool window_admits(const struct session *session, uint32_t count); /* so many flows more */
+/* So many flows more: as limits.memory_bytes allows, and as the system has memory for it, too. */
+bool window_fits(const struct session *session, uint32_t count);
+bool window_admits(const struct session *session, uint32_t count);
 /* After bytes arrived or were consumed: moves the edge where memory allows, and sees to it that an ack goes out. */
 void window_update(struct flow *flow);
 void window_release(struct flow *flow);   /* gives its promise back */

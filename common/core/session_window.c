@@ -39,13 +39,16 @@ static void promise(struct flow *flow)
 	flow->promised_bytes = bytes;
 }
 
+bool window_fits(const struct session *session, uint32_t count)
+{
+	/* The pages of the egress are not promised, but each flow may always have one. */
+	return free_bytes(session) >= count * cost_of(FRAME_FIRST_WINDOW_BYTES) &&
+	       (uint64_t)session->flow_count + count <= session->egress_pool.limit;
+}
+
 bool window_admits(const struct session *session, uint32_t count)
 {
-	uint64_t bytes = count * cost_of(FRAME_FIRST_WINDOW_BYTES);
-
-	/* The pages of the egress are not promised, but each flow may always have one. */
-	return memory_backs(bytes) && free_bytes(session) >= bytes &&
-	       (uint64_t)session->flow_count + count <= session->egress_pool.limit;
+	return memory_backs(count * cost_of(FRAME_FIRST_WINDOW_BYTES)) && window_fits(session, count);
 }
 
 /* What windows may still grow by, all together. */

@@ -171,7 +171,7 @@ static int check_rx_security(struct conf_reader *reader, const struct conf_rx *r
 	}
 	if (rx->sessions < rx->key_count)
 		return conf_fail(reader, conf_place_of(reader, "sessions"),
-		                 "%u is less than the %zu keys; expected at least one session for each", rx->sessions,
+		                 "%u sessions for %zu keys; expected at least one for each", rx->sessions,
 		                 rx->key_count);
 	return 0;
 }

@@ -134,7 +134,7 @@ static const struct conf_row rx_rows[] = {
 	{.name = "limits", FIELD(conf_rx, limits), .type = CONF_TYPE_GROUP, .table = &limits_table,
 	 .help = "bounds for each session"},
 	{.name = "sessions", FIELD(conf_rx, sessions), .type = CONF_TYPE_NUMBER, .min = 1, .max = 1024, .preset = "16",
-	 .help = "most sessions at once; one is kept for each key"},
+	 .help = "most sessions at once; one is kept for each key, so at least as many"},
 	{.name = NULL}};
 
 static const struct conf_row stream_rows[] = {

@@ -1,7 +1,8 @@
 /* daemon: what both proxies do as processes: signals, the way they end, descriptors.
  *
- *   SIGTERM, SIGINT, SIGHUP   stop: nothing new, and what there is may end within DAEMON_GRACE_S; once more: it is
- * aborted SIGUSR1                   stats SIGPIPE                   ignored
+ *   SIGTERM, SIGINT, SIGHUP   stop: nothing new, what there is may end within DAEMON_GRACE_S; again: it is aborted
+ *   SIGUSR1                   stats
+ *   SIGPIPE                   ignored
  */
 #ifndef PAIR_IO_DAEMON_H
 #define PAIR_IO_DAEMON_H

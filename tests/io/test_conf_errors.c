@@ -177,7 +177,7 @@ static const struct wrong {
 	{"more keys than sessions", CONF_RX_PROXY,
 	 RX("sessions = 1; security = { mode = \"psk\"; keys = ( { identity = \"a\"; key_file = \"KEY\"; },\n"
 	    "{ identity = \"b\"; key_file = \"KEY\"; } ); };"),
-	 {"n.conf:2: rx_proxy.sessions", "1 is less than the 2 keys", "at least"}},
+	 {"n.conf:2: rx_proxy.sessions", "1 sessions for 2 keys", "at least"}},
 	{"key file that does not exist", CONF_RX_PROXY,
 	 RX("security = { mode = \"psk\"; keys = ( {\n identity = \"a\";\n key_file = \"KEY.not\"; } ); };"),
 	 {"n.conf:4: rx_proxy.security.keys[0].key_file", "cannot be read: No such file"}},

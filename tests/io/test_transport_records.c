@@ -24,7 +24,7 @@ static const uint8_t half_key_update[] = {24, 0, 0, 1}, close_notify[] = {1, 0};
 static char dir[] = "/tmp/pair_records_XXXXXX";
 static uint8_t secret[SECRET_BYTES]; /* client_application_traffic_secret_0 (RFC 8446, 7.1) */
 
-struct peer {
+struct forger {
 	struct transport_security *keys[2];
 	SSL *ssl;
 	int fd;
@@ -68,9 +68,9 @@ static void expand(const char *label, uint8_t *out, size_t len)
 }
 
 /* Sends it as the next record (RFC 8446, 5.2 and 5.3). */
-static void send_record(struct peer *peer, uint8_t type, const uint8_t *content, size_t len)
+static void send_record(struct forger *forger, uint8_t type, const uint8_t *content, size_t len)
 {
-	const EVP_CIPHER *cipher = EVP_get_cipherbynid(SSL_CIPHER_get_cipher_nid(SSL_get_current_cipher(peer->ssl)));
+	const EVP_CIPHER *cipher = EVP_get_cipherbynid(SSL_CIPHER_get_cipher_nid(SSL_get_current_cipher(forger->ssl)));
 	EVP_CIPHER_CTX *ctx = EVP_CIPHER_CTX_new();
 	uint8_t key[EVP_MAX_KEY_LENGTH], nonce[NONCE_BYTES], inner[CONTENT_MAX + 1];
 	uint8_t record[HEAD_BYTES + CONTENT_MAX + 1 + TAG_BYTES] = {APPLICATION_DATA, 3, 3, 0,
@@ -79,7 +79,7 @@ static void send_record(struct peer *peer, uint8_t type, const uint8_t *content,
 
 	expand("key", key, (size_t)EVP_CIPHER_get_key_length(cipher));
 	expand("iv", nonce, sizeof nonce);
-	nonce[NONCE_BYTES - 1] ^= (uint8_t)peer->records++;
+	nonce[NONCE_BYTES - 1] ^= (uint8_t)forger->records++;
 	memcpy(inner, content, len);
 	inner[len] = type;
 	EVP_EncryptInit_ex(ctx, cipher, NULL, key, nonce);
@@ -89,90 +89,90 @@ static void send_record(struct peer *peer, uint8_t type, const uint8_t *content,
 	EVP_CIPHER_CTX_ctrl(ctx, EVP_CTRL_AEAD_GET_TAG, TAG_BYTES, record + HEAD_BYTES + len + 1);
 	EVP_CIPHER_CTX_free(ctx);
 	len += HEAD_BYTES + 1 + TAG_BYTES;
-	UNIT_EQ(write(peer->fd, record, len), len);
+	UNIT_EQ(write(forger->fd, record, len), len);
 }
 
-static void meet(struct peer *peer, const struct conf_key *key)
+static void meet(struct forger *forger, const struct conf_key *key)
 {
 	char error[TRANSPORT_ERROR_MAX] = "";
 	const char *identity;
 	int fds[2], err = -EAGAIN;
 
-	*peer = (struct peer){0};
+	*forger = (struct forger){0};
 	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, fds) < 0)
 		UNIT_FAIL("socketpair: %s", strerror(errno));
-	peer->keys[0] = transport_security_client(key, error);
-	peer->keys[1] = transport_security_server(key, 1, error);
+	forger->keys[0] = transport_security_client(key, error);
+	forger->keys[1] = transport_security_server(key, 1, error);
 	UNIT_STR(error, "");
-	peer->ssl = transport_security_connection(peer->keys[0], &identity);
-	peer->fd = fds[0];
-	SSL_CTX_set_keylog_callback(SSL_get_SSL_CTX(peer->ssl), on_key);
-	SSL_set_fd(peer->ssl, fds[0]);
-	transport_init(&peer->server, fds[1], peer->keys[1]);
+	forger->ssl = transport_security_connection(forger->keys[0], &identity);
+	forger->fd = fds[0];
+	SSL_CTX_set_keylog_callback(SSL_get_SSL_CTX(forger->ssl), on_key);
+	SSL_set_fd(forger->ssl, fds[0]);
+	transport_init(&forger->server, fds[1], forger->keys[1]);
 	for (unsigned step = 0; step < STEPS_MAX && err == -EAGAIN; step++) {
-		SSL_connect(peer->ssl);
-		err = transport_handshake(&peer->server);
+		SSL_connect(forger->ssl);
+		err = transport_handshake(&forger->server);
 	}
 	UNIT_EQ(err, 0);
 }
 
-static void part(struct peer *peer)
+static void part(struct forger *forger)
 {
-	transport_close(&peer->server);
-	SSL_free(peer->ssl);
-	close(peer->fd);
+	transport_close(&forger->server);
+	SSL_free(forger->ssl);
+	close(forger->fd);
 	for (unsigned i = 0; i < 2; i++)
-		transport_security_free(peer->keys[i]);
+		transport_security_free(forger->keys[i]);
 }
 
-static ssize_t get(struct peer *peer, char text[64])
+static ssize_t get(struct forger *forger, char text[64])
 {
 	struct iovec slice = {.iov_base = text, .iov_len = 63};
-	ssize_t got = transport_read(&peer->server, &slice, 1);
+	ssize_t got = transport_read(&forger->server, &slice, 1);
 
 	text[got > 0 ? got : 0] = '\0';
 	return got;
 }
 
-static ssize_t put(struct peer *peer)
+static ssize_t put(struct forger *forger)
 {
 	char text[] = "an answer";
 	struct iovec slice = {.iov_base = text, .iov_len = sizeof text - 1};
 
-	return transport_write(&peer->server, &slice, 1);
+	return transport_write(&forger->server, &slice, 1);
 }
 
 static void test_records(const struct conf_key *key)
 {
-	struct peer peer;
+	struct forger forger;
 	char text[64];
 
 	UNIT_CASE("records made by hand arrive") {
-		meet(&peer, key);
-		send_record(&peer, APPLICATION_DATA, (const uint8_t *)"one", 3);
-		UNIT_EQ(get(&peer, text), 3);
+		meet(&forger, key);
+		send_record(&forger, APPLICATION_DATA, (const uint8_t *)"one", 3);
+		UNIT_EQ(get(&forger, text), 3);
 		UNIT_STR(text, "one");
-		send_record(&peer, APPLICATION_DATA, (const uint8_t *)"two", 3);
-		UNIT_EQ(get(&peer, text), 3);
+		send_record(&forger, APPLICATION_DATA, (const uint8_t *)"two", 3);
+		UNIT_EQ(get(&forger, text), 3);
 		UNIT_STR(text, "two");
-		UNIT_EQ(put(&peer), 9);
-		part(&peer);
+		UNIT_EQ(put(&forger), 9);
+		part(&forger);
 	}
 	UNIT_CASE("half a KeyUpdate: nothing can be written, which is not to be tried for ever") {
-		meet(&peer, key);
-		send_record(&peer, HANDSHAKE, half_key_update, sizeof half_key_update);
-		UNIT_EQ(get(&peer, text), -EAGAIN);
-		UNIT_EQ(put(&peer), -EPROTO);
-		UNIT_STR(transport_reason(&peer.server), "part of a handshake message");
-		part(&peer);
+		meet(&forger, key);
+		send_record(&forger, HANDSHAKE, half_key_update, sizeof half_key_update);
+		UNIT_EQ(get(&forger, text), -EAGAIN);
+		UNIT_EQ(put(&forger), -EPROTO);
+		UNIT_STR(transport_reason(&forger.server), "part of a handshake message");
+		part(&forger);
 	}
 	UNIT_CASE("half a KeyUpdate, and the end") {
-		meet(&peer, key);
-		send_record(&peer, HANDSHAKE, half_key_update, sizeof half_key_update);
-		UNIT_EQ(get(&peer, text), -EAGAIN);
-		send_record(&peer, ALERT, close_notify, sizeof close_notify);
-		UNIT_EQ(put(&peer), -EPROTO);
-		part(&peer);
+		meet(&forger, key);
+		send_record(&forger, HANDSHAKE, half_key_update, sizeof half_key_update);
+		UNIT_EQ(get(&forger, text), -EAGAIN);
+		send_record(&forger, ALERT, close_notify, sizeof close_notify);
+		UNIT_EQ(put(&forger), -EPROTO);
+		part(&forger);
 	}
 }
 

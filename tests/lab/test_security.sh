@@ -147,9 +147,9 @@ test_replay() {
 # HELLO for a session whose id ends in that letter; the answer's bytes in hex, with the connection open for a moment.
 hello_bytes() { printf '\x11\x00\x00\x2c\x00\x00\x00\x00Pair0123456789abcde%s\x00\x00\x00\x00\x00\x01\x00\x00' "$1"; head -c 16 /dev/zero; }
 to_hex() { od -An -v -tx1 | tr -d ' \n'; }
-join_psk() { # IDENTITY KEY_FILE LETTER
-	{ hello_bytes "$3"; sleep 2; } |
-		on tx timeout 2.5 openssl s_client -connect "$rx_ip:6000" -psk "$(cat "$dir/$2")" -psk_identity "$1" -tls1_3 \
+join_psk() { # IDENTITY KEY_FILE LETTER [SECONDS]
+	{ hello_bytes "$3"; sleep "${4:-2}"; } |
+		on tx timeout "${4:-2.5}" openssl s_client -connect "$rx_ip:6000" -psk "$(cat "$dir/$2")" -psk_identity "$1" -tls1_3 \
 			-ciphersuites TLS_AES_128_GCM_SHA256 -quiet 2>/dev/null | to_hex
 }
 join_none() { { hello_bytes "$1"; sleep 2; } | on tx timeout 2.5 nc "$rx_ip" $none_port | to_hex; }
@@ -183,13 +183,14 @@ test_sessions() {
 }
 
 # Who has a key takes all the places that he can get, which are 16 by default; the pair has one already.
+more_refused() { [ "$(grep -c 'event=session_refused' "$rx_log")" -gt "$1" ]; }
 test_places() {
 	local letter pids=() refused
 	refused=$(grep -c 'event=session_refused' "$rx_log")
 	for letter in {a..r}; do
-		join_psk tx1 key "$letter" >"$dir/place_$letter.hex" & pids+=($!)
+		join_psk tx1 key "$letter" 15 >"$dir/place_$letter.hex" & pids+=($!)
 	done
-	wait_for 2 eval "[ \"\$(grep -c 'event=session_refused' '$rx_log')\" -gt $refused ]"
+	check "places: all are taken" "$(grep -c 'event=session_refused' "$rx_log"), $refused before" wait_for 8 more_refused "$refused"
 	join_psk tx2 key2 z >"$dir/other.hex"
 	wait "${pids[@]}"
 	equal "places: an identity gets all but the other's" \
