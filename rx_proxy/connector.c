@@ -149,7 +149,8 @@ static bool take_few_ports(int fd, struct connector_ports range)
 
 	if (count <= PORTS * PORT_TRIES || getrandom(&random, sizeof random, 0) != sizeof random)
 		return false;
-	/* Each port is one of as many as any other, but for the last ones. */
+	/* Windows side by side, so that all ports fill evenly; the last one reaches back to be as wide as the others.
+	 */
 	unsigned at = random % ((count + PORTS - 1) / PORTS) * PORTS;
 	unsigned from = range.from + (at < count - PORTS ? at : count - PORTS);
 	return sock_set(fd, IPPROTO_IP, IP_LOCAL_PORT_RANGE, (int)((from + PORTS - 1) << 16 | from)) == 0;

@@ -107,7 +107,7 @@ struct path {
 	unsigned stripes_up; /* stale ones too */
 	enum path_state state;
 	bool silence_told;    /* PATH_SILENT, and SESSION_PATH_SILENT was told */
-	uint64_t silent_us;   /* when the state was last left for a worse one */
+	uint64_t worse_us;    /* when the state was last left for a worse one */
 	uint64_t progress_us; /* last time that something was acknowledged on it, or a stripe of it came up */
 	uint64_t heard_us;    /* last time that anything came from it */
 	uint32_t pause_us;    /* how long acks have stayed out lately, though something was under way */

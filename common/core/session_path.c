@@ -100,7 +100,7 @@ static void enter(struct session *session, unsigned index, enum path_state state
 	if (state == PATH_QUIET)
 		tell(stripe, SESSION_PATH_QUIET);
 	session->paths[index].state = state;
-	session->paths[index].silent_us = session->now_us;
+	session->paths[index].worse_us = session->now_us;
 	time_asked(session);
 	for (; stripe; stripe = stripe->next) {
 		if (stripe->path != index || stripe->state != STRIPE_UP || !carries(stripe))
@@ -123,7 +123,7 @@ static uint64_t told_us(const struct session *session, const struct path *path)
 {
 	if (path->silence_told)
 		return UINT64_MAX;
-	return session->linked[LINK_BUSY].first ? session->now_us : path->silent_us + SILENT_TOLD_US;
+	return session->linked[LINK_BUSY].first ? session->now_us : path->worse_us + SILENT_TOLD_US;
 }
 
 static void tell_silence(struct session *session, unsigned index)

@@ -172,6 +172,7 @@ static void test_records(const struct conf_key *key)
 		UNIT_EQ(get(&forger, text), -EAGAIN);
 		send_record(&forger, ALERT, close_notify, sizeof close_notify);
 		UNIT_EQ(put(&forger), -EPROTO);
+		UNIT_STR(transport_reason(&forger.server), "part of a handshake message");
 		part(&forger);
 	}
 }

@@ -162,6 +162,15 @@ struct frame rig_open_frame(uint32_t id)
 	                               .window_edge = FRAME_FIRST_WINDOW_BYTES}};
 }
 
+void rig_serve_flow(struct rig *rig)
+{
+	struct frame open = rig_open_frame(1);
+
+	UNIT_EQ(rig_feed(rig, 0, &open), 0);
+	rig_run(rig, RIG_STEP_US);
+	flow_connected(rig->flow, OPEN_CONNECTED);
+}
+
 struct flow *rig_open_flow(struct rig *rig)
 {
 	struct frame f = rig_open_frame(1);

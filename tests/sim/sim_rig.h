@@ -48,5 +48,7 @@ struct frame rig_open_frame(uint32_t id);
 struct flow *rig_open_flow(struct rig *rig);
 struct flow *rig_connected_flow(struct rig *rig);
 struct flow *rig_half_closed_flow(struct rig *rig);
+/* A flow of the server's, rig->flow: the client opened it, and the destination is connected. */
+void rig_serve_flow(struct rig *rig);
 
 #endif

@@ -226,12 +226,9 @@ static void check_scattered(void)
 	UNIT_CASE(
 	        "bytes too scattered to be kept account of are not acknowledged, and are taken when they come again") {
 		struct session_stats stats;
-		struct frame f = rig_open_frame(1);
 
 		rig_start_with(&rig, SESSION_SERVER, 1, 1 << 20);
-		rig_feed(&rig, 0, &f);
-		rig_run(&rig, RIG_STEP_US);
-		flow_connected(rig.flow, OPEN_CONNECTED);
+		rig_serve_flow(&rig);
 		for (uint32_t i = 1; i <= PIECES; i++)
 			rig_feed_data(&rig, 2 * i, 1);
 		rig_run(&rig, RIG_STEP_US);
@@ -377,10 +374,7 @@ static void check_given_up(void)
 	UNIT_CASE("nothing is heard for longer than the timeout, though the stripes are up: they close") {
 		struct rig rig;
 		rig_start(&rig, SESSION_SERVER, 2);
-		struct frame open = rig_open_frame(1);
-		UNIT_EQ(rig_feed(&rig, 0, &open), 0);
-		rig_run(&rig, RIG_STEP_US);
-		flow_connected(rig.flow, OPEN_CONNECTED);
+		rig_serve_flow(&rig);
 		rig_feed_data(&rig, 0, 10);
 		rig_run(&rig, 30 * (uint64_t)RIG_SECOND);
 		UNIT_TRUE(!rig.ended && !rig.stripes[0]->error);
@@ -399,10 +393,7 @@ static void check_ack_delay(void)
 	UNIT_CASE("an idle receiver acknowledges within 5 ms") {
 		struct rig rig;
 		rig_start(&rig, SESSION_SERVER, 1);
-		struct frame open = rig_open_frame(1);
-		UNIT_EQ(rig_feed(&rig, 0, &open), 0);
-		rig_run(&rig, RIG_STEP_US);
-		flow_connected(rig.flow, OPEN_CONNECTED);
+		rig_serve_flow(&rig);
 		rig_run(&rig, 3 * (uint64_t)RIG_SECOND);
 		unsigned acks = rig.sent[FRAME_ACK];
 		rig_feed_data(&rig, 0, 10);
