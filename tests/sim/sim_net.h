@@ -136,8 +136,8 @@ struct sim_host {
 	struct session *session;
 	bool dirty;
 	uint8_t peer[FRAME_ID_BYTES]; /* server: whose session it is */
-	unsigned events[32]; /* how often each enum session_event came */
-	uint64_t peak_bytes; /* of pages */
+	unsigned events[32];          /* how often each enum session_event came */
+	uint64_t peak_bytes;          /* of pages */
 	uint64_t peak_account_bytes;
 };
 
